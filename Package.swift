@@ -1,0 +1,68 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Settings of every target: warnings are errors, so that `swift build` stays clean.
+let common: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+/// Targets on the guest's hot path. They are optimised in debug builds too: an unoptimised
+/// interpreter boots nothing in a sensible time, and tests boot real kernels.
+let hot: [SwiftSetting] =
+    common + [
+        .unsafeFlags(["-O", "-enforce-exclusivity=unchecked", "-cross-module-optimization"])
+    ]
+
+let package = Package(
+    name: "emu",
+    products: [.executable(name: "emu", targets: ["emu"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
+    targets: [
+        // C libraries and the few lines that Swift cannot say.
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .target(name: "CHostOracle", path: "Tests/CHostOracle"),
+
+        // Bottom up: nothing imports a target that is listed below it.
+        .target(name: "MachineState", swiftSettings: hot),
+        .target(name: "CPUCore", dependencies: ["MachineState"], swiftSettings: hot),
+        .target(name: "DeviceBus", dependencies: ["MachineState"], swiftSettings: hot),
+        .target(name: "Boundary", dependencies: ["MachineState"], swiftSettings: hot),
+        .target(name: "GuestX86", dependencies: ["CPUCore", "MachineState"], swiftSettings: hot),
+        .target(name: "Devices", dependencies: ["DeviceBus", "MachineState"], swiftSettings: hot),
+        .target(name: "Replay", dependencies: ["Boundary", "MachineState", "CZstd"], swiftSettings: hot),
+        .target(name: "Passthrough", dependencies: ["Boundary", "MachineState"], swiftSettings: common),
+        .target(
+            name: "Machine",
+            dependencies: ["GuestX86", "Devices", "Boundary", "CPUCore", "DeviceBus", "MachineState"],
+            swiftSettings: hot),
+        .executableTarget(
+            name: "emu",
+            dependencies: [
+                "Machine", "Replay", "Passthrough", "Boundary", "Devices", "MachineState",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: common),
+
+        .target(
+            name: "TestSupport",
+            dependencies: ["Machine", "GuestX86", "Devices", "DeviceBus", "CPUCore", "Boundary", "MachineState"],
+            path: "Tests/TestSupport", swiftSettings: common),
+        .testTarget(name: "CPUCoreTests", dependencies: ["CPUCore", "MachineState"], swiftSettings: common),
+        .testTarget(
+            name: "GuestX86Tests", dependencies: ["TestSupport", "GuestX86", "CPUCore", "MachineState", "CHostOracle"],
+            swiftSettings: common),
+        .testTarget(
+            name: "DeviceTests", dependencies: ["TestSupport", "Devices", "DeviceBus", "MachineState"],
+            swiftSettings: common),
+        .testTarget(
+            name: "ReplayTests", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
+        .testTarget(
+            name: "MachineTests",
+            dependencies: ["TestSupport", "Machine", "Replay", "Boundary", "Passthrough", "MachineState"],
+            swiftSettings: common),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,92 @@
+# Shared by the scripts: where things are, and how Debian packages get here. Source it.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/emu
+mkdir -p "$cache"
+export SWIFT_BACKTRACE=${SWIFT_BACKTRACE:-enable=no}
+
+say() { printf '\n== %s\n' "$*" >&2; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# The package lists are fetched once a day at most.
+refresh_lists() {
+    local stamp=$cache/apt-updated
+    if [ -z "$(find "$stamp" -mmin -1440 2>/dev/null)" ]; then
+        as_root apt-get update -qq
+        touch "$stamp"
+    fi
+}
+
+# need PACKAGE…: installs the Debian packages that are not there, and says so.
+need() {
+    local missing=()
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    say "installing Debian packages: ${missing[*]}"
+    refresh_lists
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# unpacked PACKAGE: fetches a Debian package without installing it, and prints where its files are.
+unpacked() {
+    local package=$1 target=$cache/packages/$1
+    if [ ! -e "$target/.complete" ]; then
+        say "fetching Debian package $package"
+        refresh_lists
+        rm -rf "$target"
+        mkdir -p "$target"
+        (
+            cd "$target"
+            # apt's download user may not write here: harmless, but it would warn.
+            apt-get download -qq -o APT::Sandbox::User=root "$package"
+            dpkg -x ./*.deb files
+            rm -f ./*.deb
+            touch .complete
+        ) >&2
+    fi
+    printf '%s/files\n' "$target"
+}
+
+# The newest cloud kernel of this release.
+cloud_kernel() {
+    refresh_lists
+    local package
+    package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
+    [ -n "$package" ] || { echo "no package linux-image-cloud-amd64: is this Debian 12?" >&2; return 1; }
+    ls "$(unpacked "$package")"/boot/vmlinuz-*-cloud-amd64
+}
+
+# The installer's kernel and initrd: installer amd64|i386 linux|initrd.gz
+installer() {
+    local arch=$1 file=$2
+    ls "$(unpacked "debian-installer-12-netboot-$arch")/usr/lib/debian-installer/images/12/$arch/text/debian-installer/$arch/$file"
+}
+
+# initramfs SCRIPT OUT [FILE…]: an initramfs of busybox, with SCRIPT as /init and FILEs in /bin.
+initramfs() {
+    local script=$1 out=$2
+    shift 2
+    local busybox tree
+    busybox=$(unpacked busybox-static)/bin/busybox
+    tree=$(mktemp -d)
+    mkdir -p "$tree"/{bin,dev,proc,sys,tmp,etc}
+    cp "$busybox" "$tree/bin/busybox"
+    cp "$script" "$tree/init"
+    chmod 755 "$tree/init"
+    for file in "$@"; do cp "$file" "$tree/bin/"; done
+    (cd "$tree" && find . | LC_ALL=C sort | cpio --quiet -o -H newc --reproducible) | gzip -9n >"$out"
+    rm -rf "$tree"
+}
+
+# The release build. Prints nothing but warnings and errors; the program is $emu afterwards.
+build_release() {
+    need libzstd-dev pkg-config cpio
+    say "building (swift build -c release)"
+    (cd "$root" && swift build -c release --product emu) >&2
+    emu=$(cd "$root" && swift build -c release --product emu --show-bin-path)/emu
+}
