@@ -1,0 +1,219 @@
+/// All translated blocks: found by PC and mode, forgotten by RAM page.
+///
+/// Storage is one bump-allocated arena; when it is full everything is forgotten.
+package final class BlockCache {
+    private static let bucketCount = 1 << 16
+    package static let jumpCacheCount = 1 << 12
+    private static let maxBlocks = 1 << 17
+    private static let arenaBytes = 96 << 20
+
+    /// PC → block, unordered; an entry is valid if PC and mode agree. Cleared whenever virtual addresses may mean
+    /// something else.
+    package let jumpCache: UnsafeMutablePointer<UnsafeMutablePointer<Block>?>
+
+    private let ram: GuestRAM
+    private let blocks: UnsafeMutablePointer<Block>
+    private var blockCount = 0
+    private let buckets: UnsafeMutablePointer<Int32>
+    private let pageHeads: UnsafeMutablePointer<Int32>
+    /// Per page, one bit for every 64 bytes that hold code.
+    private let codeMap: UnsafeMutablePointer<UInt64>
+    private let arena: UnsafeMutableRawPointer
+    private var arenaUsed = 0
+
+    /// Blocks translated and pages invalidated, for `--stats`.
+    package private(set) var translated = 0
+    package private(set) var invalidations = 0
+    package private(set) var flushes = 0
+
+    package init(ram: GuestRAM) {
+        self.ram = ram
+        jumpCache = .allocate(capacity: Self.jumpCacheCount)
+        jumpCache.initialize(repeating: nil, count: Self.jumpCacheCount)
+        blocks = .allocate(capacity: Self.maxBlocks)
+        buckets = .allocate(capacity: Self.bucketCount)
+        buckets.initialize(repeating: -1, count: Self.bucketCount)
+        pageHeads = .allocate(capacity: ram.pageCount)
+        pageHeads.initialize(repeating: -1, count: ram.pageCount)
+        codeMap = .allocate(capacity: ram.pageCount)
+        codeMap.initialize(repeating: 0, count: ram.pageCount)
+        arena = .allocate(byteCount: Self.arenaBytes, alignment: 16)
+    }
+
+    deinit {
+        jumpCache.deallocate()
+        blocks.deallocate()
+        buckets.deallocate()
+        pageHeads.deallocate()
+        codeMap.deallocate()
+        arena.deallocate()
+    }
+
+    @inlinable @inline(__always)
+    package static func jumpIndex(_ pc: UInt64) -> Int { Int((pc ^ (pc >> 12)) & UInt64(jumpCacheCount - 1)) }
+
+    package func clearJumpCache() { jumpCache.update(repeating: nil, count: Self.jumpCacheCount) }
+
+    private func bucket(_ linear: UInt64, _ page: Int32, _ mode: UInt32) -> Int {
+        let key = (linear ^ UInt64(UInt32(bitPattern: page)) << 32 ^ UInt64(mode) << 20) &* 0x9E37_79B9_7F4A_7C15
+        return Int(key >> 48)
+    }
+
+    /// The block for the code at `pc` (linear address `linear`), whose first byte lies in RAM page `page`; `secondPage` says where the next
+    /// virtual page lies, asked only if the block crosses into it (-1: not to be read).
+    package func find(
+        pc: UInt64, linear: UInt64, page: Int32, mode: UInt32, secondPage: () -> Int32
+    ) -> UnsafeMutablePointer<Block>? {
+        var index = buckets[bucket(linear, page, mode)]
+        while index >= 0 {
+            let block = blocks + Int(index)
+            if block.pointee.pc == pc, block.pointee.linear == linear, block.pointee.mode == mode,
+                block.pointee.page == page,
+                block.pointee.secondPage < 0 || block.pointee.secondPage == secondPage()
+            {
+                return block
+            }
+            index = block.pointee.nextInBucket
+        }
+        return nil
+    }
+
+    /// Keeps what `builder` holds as a block. `ends`: PC after the last instruction.
+    package func add(
+        _ builder: BlockBuilder, endPC: UInt64, mode: UInt32, page: Int32, secondPage: Int32
+    ) -> UnsafeMutablePointer<Block> {
+        let need = builder.opCount * 18 + builder.instructionCount * 2 + 64
+        if blockCount == Self.maxBlocks || arenaUsed + need > Self.arenaBytes { flushAll() }
+        let index = Int32(blockCount)
+        blockCount += 1
+        translated += 1
+        let block = blocks + Int(index)
+        let slot = bucket(builder.linear, page, mode)
+        block.initialize(
+            to: place(builder, endPC: endPC, mode: mode, page: page, secondPage: secondPage))
+        block.pointee.nextInBucket = buckets[slot]
+        buckets[slot] = index
+        block.pointee.nextInPage = pageHeads[Int(page)]
+        pageHeads[Int(page)] = index
+        let length = Int(endPC &- builder.startPC)
+        let offset = Int(builder.linear & 0xFFF)
+        watch(page, offset, min(length, 4096 - offset))
+        if secondPage >= 0 {
+            block.pointee.nextInSecondPage = pageHeads[Int(secondPage)]
+            pageHeads[Int(secondPage)] = index | Self.secondLink
+            watch(secondPage, 0, offset + length - 4096)
+        }
+        return block
+    }
+
+    /// A block that is executed once and not kept: valid until the next call. For blocks cut short by a horizon.
+    package func temporary(_ builder: BlockBuilder, endPC: UInt64, mode: UInt32) -> UnsafeMutablePointer<Block> {
+        let need = builder.opCount * 18 + builder.instructionCount * 2 + 64
+        if arenaUsed + need > Self.arenaBytes || blockCount == Self.maxBlocks { flushAll() }
+        let used = arenaUsed
+        let block = blocks + blockCount
+        block.initialize(to: place(builder, endPC: endPC, mode: mode, page: -1, secondPage: -1))
+        arenaUsed = used
+        return block
+    }
+
+    /// Links in a page's list that continue in the block's second-page field have this bit.
+    private static let secondLink: Int32 = 1 << 30
+
+    private func place(
+        _ builder: BlockBuilder, endPC: UInt64, mode: UInt32, page: Int32, secondPage: Int32
+    ) -> Block {
+        arenaUsed = (arenaUsed + 15) & ~15
+        let ops = (arena + arenaUsed).bindMemory(to: MicroOp.self, capacity: builder.opCount)
+        ops.update(from: builder.ops, count: builder.opCount)
+        arenaUsed += builder.opCount * 16
+        let indices = (arena + arenaUsed).bindMemory(to: UInt16.self, capacity: builder.opCount)
+        indices.update(from: builder.instructionIndex, count: builder.opCount)
+        arenaUsed += builder.opCount * 2
+        let offsets = (arena + arenaUsed).bindMemory(to: UInt16.self, capacity: builder.instructionCount)
+        offsets.update(from: builder.pcOffsets, count: builder.instructionCount)
+        arenaUsed += builder.instructionCount * 2
+        return Block(
+            pc: builder.startPC, endPC: endPC, linear: builder.linear, mode: mode, count: UInt32(builder.instructionCount),
+            opCount: UInt32(builder.opCount), ops: ops, instructionIndex: indices, pcOffsets: offsets, page: page,
+            secondPage: secondPage, nextInBucket: -1, nextInPage: -1, nextInSecondPage: -1)
+    }
+
+    private func watch(_ page: Int32, _ offset: Int, _ length: Int) {
+        if length <= 0 { return }
+        let first = UInt64(offset >> 6)
+        let last = UInt64((offset + length - 1) >> 6)
+        codeMap[Int(page)] |= (UInt64.max << first) & (UInt64.max >> (63 - last))
+        if ram.pageFlags[Int(page)] & GuestRAM.code == 0 {
+            ram.pageFlags[Int(page)] |= GuestRAM.code
+            newlyWatched.append(page)
+        }
+    }
+
+    /// Pages whose plain right to write must be taken from all TLBs, since the last `takeNewlyWatched`.
+    private var newlyWatched: [Int32] = []
+
+    /// Calls `body` for each page that has come to hold code since the last call.
+    package func takeNewlyWatched(_ body: (Int) -> Void) {
+        if newlyWatched.isEmpty { return }
+        for page in newlyWatched { body(Int(page)) }
+        newlyWatched.removeAll(keepingCapacity: true)
+    }
+
+    /// RAM is about to be written at `offset` of `page`. Forgets the page's blocks if the bytes may be code.
+    /// Returns true when something was forgotten.
+    package func willWrite(page: Int, offset: Int, length: Int) -> Bool {
+        let first = UInt64(offset >> 6)
+        let last = UInt64(min(offset + length - 1, 4095) >> 6)
+        let touched = (UInt64.max << first) & (UInt64.max >> (63 - last))
+        if codeMap[page] & touched == 0 { return false }
+        invalidate(page: page)
+        return true
+    }
+
+    /// Forgets every block with code in `page`.
+    package func invalidate(page: Int) {
+        invalidations += 1
+        var link = pageHeads[page]
+        while link >= 0 {
+            let index = link & ~Self.secondLink
+            let block = blocks + Int(index)
+            let isSecond = link & Self.secondLink != 0
+            link = isSecond ? block.pointee.nextInSecondPage : block.pointee.nextInPage
+            kill(block, index)
+        }
+        pageHeads[page] = -1
+        codeMap[page] = 0
+        ram.pageFlags[page] &= ~GuestRAM.code
+    }
+
+    /// Takes a block out of its bucket. It stays in the list of its other page, where it does no harm.
+    private func kill(_ block: UnsafeMutablePointer<Block>, _ index: Int32) {
+        if block.pointee.mode == Block.deadMode { return }
+        let slot = bucket(block.pointee.linear, block.pointee.page, block.pointee.mode)
+        if buckets[slot] == index {
+            buckets[slot] = block.pointee.nextInBucket
+        } else {
+            var previous = buckets[slot]
+            while previous >= 0, blocks[Int(previous)].nextInBucket != index {
+                previous = blocks[Int(previous)].nextInBucket
+            }
+            if previous >= 0 { blocks[Int(previous)].nextInBucket = block.pointee.nextInBucket }
+        }
+        block.pointee.mode = Block.deadMode
+    }
+
+    /// Forgets everything.
+    package func flushAll() {
+        flushes += 1
+        blockCount = 0
+        arenaUsed = 0
+        buckets.update(repeating: -1, count: Self.bucketCount)
+        for page in 0..<ram.pageCount where pageHeads[page] >= 0 {
+            pageHeads[page] = -1
+            codeMap[page] = 0
+            ram.pageFlags[page] &= ~GuestRAM.code
+        }
+        clearJumpCache()
+    }
+}
