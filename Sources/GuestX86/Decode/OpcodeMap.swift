@@ -1,0 +1,320 @@
+/// An opcode map: 256 rows.
+package struct OpcodeMap: @unchecked Sendable {
+    /// Never written after the map is built.
+    package let rows: UnsafeMutablePointer<OpcodeRow>
+
+    private init(count: Int = 256) {
+        rows = .allocate(capacity: count)
+        rows.initialize(repeating: OpcodeRow(), count: count)
+    }
+
+    @inline(never)
+    private func def(
+        _ opcode: Int, _ operation: Operation, _ first: Operand = .none, _ second: Operand = .none,
+        _ third: Operand = .none, _ attributes: OpcodeAttributes = []
+    ) {
+        precondition(rows[opcode].operation == .invalid, "opcode \(opcode) is defined twice")
+        rows[opcode] = OpcodeRow(
+            operation: operation, first: first, second: second, third: third, attributes: attributes)
+    }
+    @inline(never)
+    private func def(
+        _ opcodes: ClosedRange<Int>, _ operation: Operation, _ first: Operand = .none, _ second: Operand = .none,
+        _ third: Operand = .none, _ attributes: OpcodeAttributes = []
+    ) {
+        for opcode in opcodes { def(opcode, operation, first, second, third, attributes) }
+    }
+    @inline(never)
+    private func group(
+        _ opcode: Int, _ group: Int, _ first: Operand, _ second: Operand = .none,
+        _ attributes: OpcodeAttributes = []
+    ) {
+        def(opcode, .group, first, second, .none, attributes)
+        rows[opcode].group = UInt8(group)
+    }
+    /// The six encodings that the eight basic operations share.
+    @inline(never)
+    private func arithmetic(_ base: Int, _ operation: Operation, _ attributes: OpcodeAttributes) {
+        def(base, operation, .Eb, .Gb, .none, attributes)
+        def(base + 1, operation, .Ev, .Gv, .none, attributes)
+        def(base + 2, operation, .Gb, .Eb)
+        def(base + 3, operation, .Gv, .Ev)
+        def(base + 4, operation, .AL, .Ib)
+        def(base + 5, operation, .rAX, .Iz)
+    }
+
+    private static let lock: OpcodeAttributes = .lockable
+    private static let not64: OpcodeAttributes = .not64
+    private static let stack: OpcodeAttributes = .default64
+    private static let near: OpcodeAttributes = .force64
+    private static let protected: OpcodeAttributes = .protectedOnly
+
+    /// One-byte opcodes (SDM volume 2, table A-2).
+    package static let oneByte: OpcodeMap = {
+        let map = OpcodeMap()
+        // swift-format-ignore
+        do {
+            map.arithmetic(0x00, .add, lock)
+            map.arithmetic(0x08, .or, lock)
+            map.arithmetic(0x10, .adc, lock)
+            map.arithmetic(0x18, .sbb, lock)
+            map.arithmetic(0x20, .and, lock)
+            map.arithmetic(0x28, .sub, lock)
+            map.arithmetic(0x30, .xor, lock)
+            map.arithmetic(0x38, .cmp, [])
+            map.def(0x06, .pushSegment, .ES, .none, .none, not64)
+            map.def(0x07, .popSegment, .ES, .none, .none, not64)
+            map.def(0x0E, .pushSegment, .CS, .none, .none, not64)
+            map.def(0x16, .pushSegment, .SS, .none, .none, not64)
+            map.def(0x17, .popSegment, .SS, .none, .none, not64)
+            map.def(0x1E, .pushSegment, .DS, .none, .none, not64)
+            map.def(0x1F, .popSegment, .DS, .none, .none, not64)
+            map.def(0x27, .daa, .none, .none, .none, not64)
+            map.def(0x2F, .das, .none, .none, .none, not64)
+            map.def(0x37, .aaa, .none, .none, .none, not64)
+            map.def(0x3F, .aas, .none, .none, .none, not64)
+            map.def(0x40...0x47, .inc, .Zv, .none, .none, not64)
+            map.def(0x48...0x4F, .dec, .Zv, .none, .none, not64)
+            map.def(0x50...0x57, .push, .Zv, .none, .none, stack)
+            map.def(0x58...0x5F, .pop, .Zv, .none, .none, stack)
+            map.def(0x60, .pusha, .none, .none, .none, not64)
+            map.def(0x61, .popa, .none, .none, .none, not64)
+            map.def(0x62, .bound, .Gv, .M, .none, not64)
+            map.def(0x63, .arpl, .Ew, .Gw, .none, .protectedOnly)
+            map.def(0x68, .push, .Iz, .none, .none, stack)
+            map.def(0x69, .imul3, .Gv, .Ev, .Iz)
+            map.def(0x6A, .push, .Ibs, .none, .none, stack)
+            map.def(0x6B, .imul3, .Gv, .Ev, .Ibs)
+            map.def(0x6C, .ins)
+            map.def(0x6D, .ins)
+            map.def(0x6E, .outs)
+            map.def(0x6F, .outs)
+            map.def(0x70...0x7F, .jcc, .Jb, .none, .none, near)
+            map.group(0x80, 1, .Eb, .Ib, lock)
+            map.group(0x81, 1, .Ev, .Iz, lock)
+            map.group(0x82, 1, .Eb, .Ib, [.lockable, .not64])
+            map.group(0x83, 1, .Ev, .Ibs, lock)
+            map.def(0x84, .test, .Eb, .Gb)
+            map.def(0x85, .test, .Ev, .Gv)
+            map.def(0x86, .xchg, .Eb, .Gb, .none, lock)
+            map.def(0x87, .xchg, .Ev, .Gv, .none, lock)
+            map.def(0x88, .mov, .Eb, .Gb)
+            map.def(0x89, .mov, .Ev, .Gv)
+            map.def(0x8A, .mov, .Gb, .Eb)
+            map.def(0x8B, .mov, .Gv, .Ev)
+            map.def(0x8C, .movFromSegment, .Ev, .Sw)
+            map.def(0x8D, .lea, .Gv, .M)
+            map.def(0x8E, .movToSegment, .Sw, .Ew)
+            map.group(0x8F, 11, .Ev, .none, stack)
+            map.def(0x90, .nop)
+            map.def(0x91...0x97, .xchg, .Zv, .rAX)
+            map.def(0x98, .cbw)
+            map.def(0x99, .cwd)
+            map.def(0x9A, .callFar, .Ap, .none, .none, not64)
+            map.def(0x9B, .wait)
+            map.def(0x9C, .pushf, .none, .none, .none, stack)
+            map.def(0x9D, .popf, .none, .none, .none, stack)
+            map.def(0x9E, .sahf)
+            map.def(0x9F, .lahf)
+            map.def(0xA0, .movMoffsLoad, .AL, .Ob)
+            map.def(0xA1, .movMoffsLoad, .rAX, .Ov)
+            map.def(0xA2, .movMoffsStore, .Ob, .AL)
+            map.def(0xA3, .movMoffsStore, .Ov, .rAX)
+            map.def(0xA4...0xA5, .movs)
+            map.def(0xA6...0xA7, .cmps)
+            map.def(0xA8, .test, .AL, .Ib)
+            map.def(0xA9, .test, .rAX, .Iz)
+            map.def(0xAA...0xAB, .stos)
+            map.def(0xAC...0xAD, .lods)
+            map.def(0xAE...0xAF, .scas)
+            map.def(0xB0...0xB7, .mov, .Zb, .Ib)
+            map.def(0xB8...0xBF, .mov, .Zv, .Iv)
+            map.group(0xC0, 2, .Eb, .Ib)
+            map.group(0xC1, 2, .Ev, .Ib)
+            map.def(0xC2, .retImmediate, .Iw, .none, .none, near)
+            map.def(0xC3, .ret, .none, .none, .none, near)
+            map.def(0xC4, .les, .Gv, .Mp, .none, not64)
+            map.def(0xC5, .lds, .Gv, .Mp, .none, not64)
+            map.group(0xC6, 12, .Eb, .Ib)
+            map.group(0xC7, 12, .Ev, .Iz)
+            map.def(0xC8, .enter, .Iw, .Ib, .none, stack)
+            map.def(0xC9, .leave, .none, .none, .none, stack)
+            map.def(0xCA, .retFarImmediate, .Iw)
+            map.def(0xCB, .retFar)
+            map.def(0xCC, .int3)
+            map.def(0xCD, .int, .Ib)
+            map.def(0xCE, .into, .none, .none, .none, not64)
+            map.def(0xCF, .iret)
+            map.group(0xD0, 2, .Eb, .one)
+            map.group(0xD1, 2, .Ev, .one)
+            map.group(0xD2, 2, .Eb, .CL)
+            map.group(0xD3, 2, .Ev, .CL)
+            map.def(0xD4, .aam, .Ib, .none, .none, not64)
+            map.def(0xD5, .aad, .Ib, .none, .none, not64)
+            map.def(0xD6, .salc, .none, .none, .none, not64)
+            map.def(0xD7, .xlat)
+            map.def(0xD8...0xDF, .x87, .none, .none, .none, .modRM)
+            map.def(0xE0, .loopne, .Jb, .none, .none, near)
+            map.def(0xE1, .loope, .Jb, .none, .none, near)
+            map.def(0xE2, .loop, .Jb, .none, .none, near)
+            map.def(0xE3, .jcxz, .Jb, .none, .none, near)
+            map.def(0xE4, .inImmediate, .AL, .Ib)
+            map.def(0xE5, .inImmediate, .rAX, .Ib)
+            map.def(0xE6, .outImmediate, .Ib, .AL)
+            map.def(0xE7, .outImmediate, .Ib, .rAX)
+            map.def(0xE8, .call, .Jz, .none, .none, near)
+            map.def(0xE9, .jmp, .Jz, .none, .none, near)
+            map.def(0xEA, .jmpFar, .Ap, .none, .none, not64)
+            map.def(0xEB, .jmp, .Jb, .none, .none, near)
+            map.def(0xEC, .inDX, .AL, .DX)
+            map.def(0xED, .inDX, .rAX, .DX)
+            map.def(0xEE, .outDX, .DX, .AL)
+            map.def(0xEF, .outDX, .DX, .rAX)
+            map.def(0xF1, .int1)
+            map.def(0xF4, .hlt)
+            map.def(0xF5, .cmc)
+            map.group(0xF6, 3, .Eb, .none, lock)
+            map.group(0xF7, 4, .Ev, .none, lock)
+            map.def(0xF8, .clc)
+            map.def(0xF9, .stc)
+            map.def(0xFA, .cli)
+            map.def(0xFB, .sti)
+            map.def(0xFC, .cld)
+            map.def(0xFD, .std)
+            map.group(0xFE, 5, .Eb, .none, lock)
+            map.group(0xFF, 6, .Ev, .none, lock)
+        }
+        return map
+    }()
+
+    /// Two-byte opcodes, 0F xx (table A-3), without x87 and SIMD.
+    package static let twoByte: OpcodeMap = {
+        let map = OpcodeMap()
+        // swift-format-ignore
+        do {
+            map.group(0x00, 7, .Ew, .none, protected)
+            map.group(0x01, 8, .Ew)
+            map.def(0x02, .lar, .Gv, .Ew, .none, protected)
+            map.def(0x03, .lsl, .Gv, .Ew, .none, protected)
+            map.def(0x05, .syscall)
+            map.def(0x06, .clts)
+            map.def(0x07, .sysret)
+            map.def(0x08, .invd)
+            map.def(0x09, .wbinvd)
+            map.def(0x0B, .ud)
+            map.def(0x0D, .prefetch, .Ev)
+            map.def(0x18...0x1F, .nop, .Ev)
+            map.def(0x20, .movFromControl, .Ey, .Cd)
+            map.def(0x21, .movFromDebug, .Ey, .Dd)
+            map.def(0x22, .movToControl, .Cd, .Ey)
+            map.def(0x23, .movToDebug, .Dd, .Ey)
+            map.def(0x30, .wrmsr)
+            map.def(0x31, .rdtsc)
+            map.def(0x32, .rdmsr)
+            map.def(0x33, .rdpmc)
+            map.def(0x34, .sysenter)
+            map.def(0x35, .sysexit)
+            map.def(0x40...0x4F, .cmov, .Gv, .Ev)
+            map.def(0x80...0x8F, .jcc, .Jz, .none, .none, near)
+            map.def(0x90...0x9F, .setcc, .Eb)
+            map.def(0xA0, .pushSegment, .FS, .none, .none, stack)
+            map.def(0xA1, .popSegment, .FS, .none, .none, stack)
+            map.def(0xA2, .cpuid)
+            map.def(0xA3, .bt, .Ev, .Gv)
+            map.def(0xA4, .shld, .Ev, .Gv, .Ib)
+            map.def(0xA5, .shld, .Ev, .Gv, .CL)
+            map.def(0xA8, .pushSegment, .GS, .none, .none, stack)
+            map.def(0xA9, .popSegment, .GS, .none, .none, stack)
+            map.def(0xAA, .rsm)
+            map.def(0xAB, .bts, .Ev, .Gv, .none, lock)
+            map.def(0xAC, .shrd, .Ev, .Gv, .Ib)
+            map.def(0xAD, .shrd, .Ev, .Gv, .CL)
+            map.group(0xAE, 15, .Ev)
+            map.def(0xAF, .imul2, .Gv, .Ev)
+            map.def(0xB0, .cmpxchg, .Eb, .Gb, .none, lock)
+            map.def(0xB1, .cmpxchg, .Ev, .Gv, .none, lock)
+            map.def(0xB2, .lss, .Gv, .Mp)
+            map.def(0xB3, .btr, .Ev, .Gv, .none, lock)
+            map.def(0xB4, .lfs, .Gv, .Mp)
+            map.def(0xB5, .lgs, .Gv, .Mp)
+            map.def(0xB6, .movzxb, .Gv, .Eb)
+            map.def(0xB7, .movzxw, .Gv, .Ew)
+            map.def(0xB8, .popcnt, .Gv, .Ev)
+            map.def(0xB9, .ud, .Gv, .Ev)
+            map.group(0xBA, 9, .Ev, .Ib, lock)
+            map.def(0xBB, .btc, .Ev, .Gv, .none, lock)
+            map.def(0xBC, .bsf, .Gv, .Ev)
+            map.def(0xBD, .bsr, .Gv, .Ev)
+            map.def(0xBE, .movsxb, .Gv, .Eb)
+            map.def(0xBF, .movsxw, .Gv, .Ew)
+            map.def(0xC0, .xadd, .Eb, .Gb, .none, lock)
+            map.def(0xC1, .xadd, .Ev, .Gv, .none, lock)
+            map.group(0xC7, 10, .M, .none, lock)
+            map.def(0xC8...0xCF, .bswap, .Zv)
+            map.def(0xFF, .ud, .Gv, .Ev)
+        }
+        return map
+    }()
+
+    /// Opcode groups by ModRM's reg field (table A-6): row `group * 8 + reg`. Our own numbers. Operand forms left
+    /// `.none` are the opcode's.
+    package static let groups: OpcodeMap = {
+        let map = OpcodeMap()
+        // swift-format-ignore
+        do {
+            for (reg, operation) in [Operation.add, .or, .adc, .sbb, .and, .sub, .xor, .cmp].enumerated() {
+                map.def(1 * 8 + reg, operation, .none, .none, .none, operation == .cmp ? [] : lock)
+            }
+            for (reg, operation) in [Operation.rol, .ror, .rcl, .rcr, .shl, .shr, .shl, .sar].enumerated() {
+                map.def(2 * 8 + reg, operation)
+            }
+            for (group, immediate) in [(3, Operand.Ib), (4, Operand.Iz)] {
+                map.def(group * 8 + 0, .test, .none, immediate)
+                map.def(group * 8 + 1, .test, .none, immediate)
+                map.def(group * 8 + 2, .not, .none, .none, .none, lock)
+                map.def(group * 8 + 3, .neg, .none, .none, .none, lock)
+                map.def(group * 8 + 4, .mul)
+                map.def(group * 8 + 5, .imul1)
+                map.def(group * 8 + 6, .div)
+                map.def(group * 8 + 7, .idiv)
+            }
+            map.def(5 * 8 + 0, .inc, .none, .none, .none, lock)
+            map.def(5 * 8 + 1, .dec, .none, .none, .none, lock)
+            map.def(6 * 8 + 0, .inc, .none, .none, .none, lock)
+            map.def(6 * 8 + 1, .dec, .none, .none, .none, lock)
+            map.def(6 * 8 + 2, .callNear, .none, .none, .none, near)
+            map.def(6 * 8 + 3, .callFarPointer, .Mp)
+            map.def(6 * 8 + 4, .jmpNear, .none, .none, .none, near)
+            map.def(6 * 8 + 5, .jmpFarPointer, .Mp)
+            map.def(6 * 8 + 6, .push, .none, .none, .none, stack)
+            map.def(7 * 8 + 0, .sldt, .Ev)
+            map.def(7 * 8 + 1, .str, .Ev)
+            map.def(7 * 8 + 2, .lldt)
+            map.def(7 * 8 + 3, .ltr)
+            map.def(7 * 8 + 4, .verr)
+            map.def(7 * 8 + 5, .verw)
+            map.def(8 * 8 + 0, .sgdt, .M)
+            map.def(8 * 8 + 1, .sidt, .M)
+            map.def(8 * 8 + 2, .lgdt, .M)
+            map.def(8 * 8 + 3, .lidt, .M)
+            map.def(8 * 8 + 4, .smsw, .Ev)
+            map.def(8 * 8 + 6, .lmsw, .Ew)
+            map.def(8 * 8 + 7, .invlpg, .M)
+            map.def(9 * 8 + 4, .bt)
+            map.def(9 * 8 + 5, .bts, .none, .none, .none, lock)
+            map.def(9 * 8 + 6, .btr, .none, .none, .none, lock)
+            map.def(9 * 8 + 7, .btc, .none, .none, .none, lock)
+            map.def(10 * 8 + 1, .cmpxchg8b, .M, .none, .none, lock)
+            map.def(11 * 8 + 0, .pop, .none, .none, .none, stack)
+            map.def(12 * 8 + 0, .mov)
+            map.def(15 * 8 + 0, .fxsave, .M)
+            map.def(15 * 8 + 1, .fxrstor, .M)
+            map.def(15 * 8 + 2, .ldmxcsr, .M)
+            map.def(15 * 8 + 3, .stmxcsr, .M)
+            map.def(15 * 8 + 5, .fence)
+            map.def(15 * 8 + 6, .fence)
+            map.def(15 * 8 + 7, .clflush)
+        }
+        return map
+    }()
+}

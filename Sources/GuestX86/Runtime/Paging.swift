@@ -1,0 +1,189 @@
+import CPUCore
+
+/// Kinds of access, as far as protection is concerned.
+package struct Access: OptionSet, Sendable {
+    package let rawValue: UInt8
+    @inlinable package init(rawValue: UInt8) { self.rawValue = rawValue }
+    package static let write = Access(rawValue: 1)
+    package static let execute = Access(rawValue: 2)
+    /// By CPL 3. Accesses to descriptor tables and task states are the supervisor's at any CPL.
+    package static let user = Access(rawValue: 4)
+}
+
+extension X86CPU {
+    /// A page as a walk found it.
+    struct Translation {
+        /// Physical address, bit 20 masked if A20 is off.
+        var physical: UInt64
+        /// Writes are allowed, and the dirty bit is set.
+        var isWritable: Bool
+    }
+
+    private static let present: UInt64 = 1
+    private static let writable: UInt64 = 2
+    private static let user: UInt64 = 4
+    private static let accessed: UInt64 = 0x20
+    private static let dirty: UInt64 = 0x40
+    private static let large: UInt64 = 0x80
+    private static let noExecute: UInt64 = 1 << 63
+    /// Physical addresses have 40 bits (CPUID 80000008h).
+    static let physicalBits: UInt64 = 40
+    private static let reservedHigh: UInt64 = (1 << 52) - (1 << physicalBits)
+    private static let frame: UInt64 = 0x000F_FFFF_FFFF_F000
+
+    /// Linear → physical (SDM volume 3, chapter 4). Nil: a page fault has been noted.
+    @inline(never)
+    func translate(_ linear: UInt64, _ access: Access) -> Translation? {
+        let state = self.state
+        let cr0 = state.pointee.cr0
+        if cr0 & CR0.pg == 0 {
+            return Translation(physical: linear & 0xFFFF_FFFF & state.pointee.a20Mask, isWritable: true)
+        }
+        let cr4 = state.pointee.cr4
+        if cr4 & CR4.pae == 0 { return translate32(linear, access, cr0, cr4) }
+        let isLong = state.pointee.efer & EFER.lma != 0
+        let hasNX = state.pointee.efer & EFER.nxe != 0
+        var table = state.pointee.cr3 & (isLong ? Self.frame : 0xFFFF_FFE0)
+        var shift: UInt64 = isLong ? 39 : 30
+        var rights: UInt64 = Self.writable | Self.user
+        var nx: UInt64 = 0
+        while true {
+            let isTop3 = !isLong && shift == 30
+            let address = table &+ ((linear >> shift) & (isTop3 ? 3 : 511)) << 3
+            guard let entry = readTable(address, size: 8) else { return pageFault(linear, access, 0) }
+            if entry & Self.present == 0 { return pageFault(linear, access, 0) }
+            var reserved = Self.reservedHigh
+            if !hasNX { reserved |= Self.noExecute }
+            let isLeaf = shift == 12 || (entry & Self.large != 0 && (shift == 21 || shift == 30) && !isTop3)
+            if isTop3 {
+                reserved |= 0x1E6 | Self.noExecute
+            } else if shift == 39 || (shift == 30 && !isLeaf) {
+                reserved |= shift == 39 ? Self.large : 0
+            }
+            if isLeaf, shift > 12 { reserved |= ((1 << shift) - 1) & ~0x1FFF }
+            if !isLong { reserved |= 0x7FF0_0000_0000_0000 }
+            if entry & reserved != 0 { return pageFault(linear, access, 1 | 8) }
+            if !isTop3 {
+                rights &= entry
+                nx |= entry & Self.noExecute
+            }
+            if !isLeaf {
+                if entry & Self.accessed == 0, !isTop3 { writeTable(address, entry | Self.accessed, size: 8) }
+                table = entry & Self.frame
+                shift -= 9
+                continue
+            }
+            guard isAllowed(rights, nx != 0, access, cr0, cr4) else { return pageFault(linear, access, 1) }
+            let isWrite = access.contains(.write)
+            let updated = entry | Self.accessed | (isWrite ? Self.dirty : 0)
+            if updated != entry { writeTable(address, updated, size: 8) }
+            let mask: UInt64 = (1 << shift) - 1
+            return Translation(
+                physical: ((entry & Self.frame & ~mask) | (linear & mask)) & state.pointee.a20Mask,
+                isWritable: updated & Self.dirty != 0 && mayWrite(rights, access, cr0))
+        }
+    }
+
+    /// Two-level paging with 4 KiB and 4 MiB pages.
+    private func translate32(_ linear: UInt64, _ access: Access, _ cr0: UInt64, _ cr4: UInt64) -> Translation? {
+        let a20 = state.pointee.a20Mask
+        let directory = (state.pointee.cr3 & 0xFFFF_F000) &+ ((linear >> 22) & 1023) << 2
+        guard let pde = readTable(directory, size: 4), pde & Self.present != 0 else {
+            return pageFault(linear, access, 0)
+        }
+        let isWrite = access.contains(.write)
+        if pde & Self.large != 0, cr4 & CR4.pse != 0 {
+            // PSE-36 is not advertised: bits 21...13 must be 0.
+            if pde & 0x003F_E000 != 0 { return pageFault(linear, access, 1 | 8) }
+            guard isAllowed(pde, false, access, cr0, cr4) else { return pageFault(linear, access, 1) }
+            let updated = pde | Self.accessed | (isWrite ? Self.dirty : 0)
+            if updated != pde { writeTable(directory, updated, size: 4) }
+            return Translation(
+                physical: ((pde & 0xFFC0_0000) | (linear & 0x3F_FFFF)) & a20,
+                isWritable: updated & Self.dirty != 0 && mayWrite(pde, access, cr0))
+        }
+        let address = (pde & 0xFFFF_F000) &+ ((linear >> 12) & 1023) << 2
+        guard let pte = readTable(address, size: 4), pte & Self.present != 0 else {
+            return pageFault(linear, access, 0)
+        }
+        let rights = pde & pte
+        guard isAllowed(rights, false, access, cr0, cr4) else { return pageFault(linear, access, 1) }
+        if pde & Self.accessed == 0 { writeTable(directory, pde | Self.accessed, size: 4) }
+        let updated = pte | Self.accessed | (isWrite ? Self.dirty : 0)
+        if updated != pte { writeTable(address, updated, size: 4) }
+        return Translation(
+            physical: ((pte & 0xFFFF_F000) | (linear & 0xFFF)) & a20,
+            isWritable: updated & Self.dirty != 0 && mayWrite(rights, access, cr0))
+    }
+
+    private func mayWrite(_ rights: UInt64, _ access: Access, _ cr0: UInt64) -> Bool {
+        rights & Self.writable != 0 || (!access.contains(.user) && cr0 & CR0.wp == 0)
+    }
+
+    private func isAllowed(_ rights: UInt64, _ nx: Bool, _ access: Access, _ cr0: UInt64, _ cr4: UInt64) -> Bool {
+        let isUserPage = rights & Self.user != 0
+        if access.contains(.user), !isUserPage { return false }
+        if access.contains(.write), !mayWrite(rights, access, cr0) { return false }
+        if access.contains(.execute) {
+            if nx { return false }
+            if isUserPage, !access.contains(.user), cr4 & CR4.smep != 0 { return false }
+        }
+        return true
+    }
+
+    /// Notes #PF. `code`: bit 0 protection, bit 3 reserved bit.
+    private func pageFault(_ linear: UInt64, _ access: Access, _ code: UInt32) -> Translation? {
+        var error = code
+        if access.contains(.write) { error |= 2 }
+        if access.contains(.user) { error |= 4 }
+        let hasFetchBit =
+            state.pointee.cr4 & CR4.smep != 0
+            || (state.pointee.efer & EFER.nxe != 0 && state.pointee.cr4 & CR4.pae != 0)
+        if access.contains(.execute), hasFetchBit { error |= 16 }
+        _ = state.pointee.raise(.pageFault, error: error)
+        state.pointee.exceptionAddress = linear
+        return nil
+    }
+
+    /// A paging-structure entry. From now on writes to its page are seen. Tables outside RAM read as not present.
+    private func readTable(_ address: UInt64, size: Int) -> UInt64? {
+        guard let offset = ram.offset(of: address & state.pointee.a20Mask) else { return nil }
+        let page = offset >> 12
+        if ram.pageFlags[page] & GuestRAM.pageTable == 0 { watchTable(page) }
+        let host = ram.base + offset
+        return size == 8 ? host.load(as: UInt64.self) : UInt64(host.load(as: UInt32.self))
+    }
+
+    /// Sets accessed and dirty bits: derived TLB entries stay right.
+    private func writeTable(_ address: UInt64, _ value: UInt64, size: Int) {
+        guard let offset = ram.offset(of: address & state.pointee.a20Mask) else { return }
+        let page = offset >> 12
+        ram.markDirty(page: page)
+        if ram.pageFlags[page] & GuestRAM.code != 0, blocks.willWrite(page: page, offset: offset & 0xFFF, length: size) {
+            state.pointee.core.exitRequest |= ExitRequest.code
+        }
+        if size == 8 {
+            (ram.base + offset).storeBytes(of: value, as: UInt64.self)
+        } else {
+            (ram.base + offset).storeBytes(of: UInt32(truncatingIfNeeded: value), as: UInt32.self)
+        }
+    }
+
+    @inline(never)
+    private func watchTable(_ page: Int) {
+        ram.pageFlags[page] |= GuestRAM.pageTable
+        watchedTables.append(Int32(page))
+        let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(page) << 12
+        supervisorTLB.protect(hostPage: host)
+        userTLB.protect(hostPage: host)
+    }
+
+    /// Forgets all translations; then no page of tables needs to be watched.
+    func flushTLB() {
+        supervisorTLB.flush()
+        userTLB.flush()
+        blocks.clearJumpCache()
+        for page in watchedTables { ram.pageFlags[Int(page)] &= ~GuestRAM.pageTable }
+        watchedTables.removeAll(keepingCapacity: true)
+    }
+}

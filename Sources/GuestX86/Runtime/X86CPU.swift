@@ -1,0 +1,427 @@
+import CPUCore
+import MachineState
+
+/// An x86 processor: state, translations, run loop.
+package final class X86CPU {
+    /// Why `run` came back.
+    package enum Stop: Sendable {
+        /// The position asked for is reached.
+        case horizon
+        /// A device was accessed or the machine asked for its turn: inputs and deadlines must be looked at.
+        case attention
+        /// HLT: nothing to do until an interrupt.
+        case halted
+        /// Triple fault.
+        case shutdown
+    }
+
+    package let state: UnsafeMutablePointer<X86State>
+    package let ram: GuestRAM
+    package unowned let bus: any SystemBus
+    package let supervisorTLB = TLB()
+    package let userTLB = TLB()
+    /// Never filled: in use while every data access must be looked at (alignment checks, data breakpoints).
+    package let watchfulTLB = TLB()
+    package let blocks: BlockCache
+    let builder = BlockBuilder()
+    let translator: Translator
+    let helpers: UnsafeMutablePointer<MicroHelper>
+    let interpreter: Interpreter
+    var watchedTables: [Int32] = []
+    /// Bits 3...0 of DR6 for the #DB being delivered.
+    var debugHits: UInt64 = 0
+    /// An interrupt or exception has been delivered by the present instruction: a single step ends without a trap.
+    var hasDelivered = false
+    /// The code segment base that the jump cache was filled for.
+    private var jumpCacheBase: UInt64 = 0
+    private let codeBuffer: UnsafeMutablePointer<UInt8>
+    /// What `findOrTranslate` gave may be executed once.
+    private var isTemporary = false
+
+    package init(ram: GuestRAM, bus: any SystemBus) {
+        Slot.verifyLayout()
+        self.ram = ram
+        self.bus = bus
+        blocks = BlockCache(ram: ram)
+        translator = Translator(ir: builder)
+        helpers = HelperTable.make()
+        state = .allocate(capacity: 1)
+        state.initialize(to: X86State(dataTLB: supervisorTLB.entries))
+        interpreter = Interpreter(
+            hooks: EngineHooks(
+                load: { state, address, attributes in
+                    state.assumingMemoryBound(to: X86State.self).cpu.slowLoad(address, attributes)
+                },
+                store: { state, address, attributes in
+                    state.assumingMemoryBound(to: X86State.self).cpu.slowStore(address, attributes)
+                }),
+            helpers: helpers, jumpCache: blocks.jumpCache)
+        codeBuffer = .allocate(capacity: 16)
+        state.pointee.core.owner = Unmanaged.passUnretained(self).toOpaque()
+        reset()
+    }
+
+    deinit {
+        interpreter.deallocate()
+        helpers.deallocate()
+        state.deallocate()
+        codeBuffer.deallocate()
+        supervisorTLB.entries.deallocate()
+        userTLB.entries.deallocate()
+        watchfulTLB.entries.deallocate()
+    }
+
+    /// The state after RESET (SDM volume 3, table 10-1). The position goes on counting.
+    package func reset() {
+        let position = state.pointee.core.position
+        let owner = state.pointee.core.owner
+        state.pointee = X86State(dataTLB: supervisorTLB.entries)
+        state.pointee.core.position = position
+        state.pointee.core.owner = owner
+        for index in 0..<6 {
+            state.pointee.segments[index] = Segment(selector: 0, attributes: 0x93, limit: 0xFFFF, base: 0)
+        }
+        state.pointee.segments[1] = Segment(selector: 0xF000, attributes: 0x9B, limit: 0xFFFF, base: 0xFFFF_0000)
+        state.pointee.ldtr = Segment(selector: 0, attributes: 0x82, limit: 0xFFFF, base: 0)
+        state.pointee.tr = Segment(selector: 0, attributes: 0x8B, limit: 0xFFFF, base: 0)
+        state.pointee.gdtLimit = 0xFFFF
+        state.pointee.idtLimit = 0xFFFF
+        state.pointee.core.pc = 0xFFF0
+        state.pointee.core.registers[2] = CPUID.signature
+        state.pointee.debug[6] = 0xFFFF_0FF0
+        state.pointee.debug[7] = 0x400
+        flushTLB()
+        modeChanged()
+    }
+
+    // MARK: Position
+
+    package var position: Position { state.pointee.core.position }
+
+    /// The exact position within an instruction that accesses a device: instructions retired before it.
+    package var exactPosition: Position { state.pointee.core.position &+ UInt64(instructionIndex) }
+    /// The PC of that instruction.
+    package var exactPC: UInt64 {
+        guard let block = state.pointee.core.currentBlock, state.pointee.core.currentOp != nil else {
+            return state.pointee.core.pc
+        }
+        return block.pointee.pc &+ UInt64(block.pointee.pcOffsets[instructionIndex])
+    }
+    private var instructionIndex: Int {
+        guard let block = state.pointee.core.currentBlock, let op = state.pointee.core.currentOp else { return 0 }
+        return block.index(of: op, diverted: state.pointee.core.divertedIndex)
+    }
+
+    /// Lets `run` come back after the present instruction.
+    package func requestAttention() { state.pointee.core.exitRequest |= ExitRequest.machine }
+
+    // MARK: Mode
+
+    /// The mode bits that code is translated for now.
+    var mode: ModeBits {
+        let s = state
+        var bits: UInt32 = 0
+        let cs = s.pointee.segments[1]
+        let isVM = s.pointee.systemFlags & EFlags.vm != 0
+        let isProtected = s.pointee.cr0 & CR0.pe != 0
+        if s.pointee.efer & EFER.lma != 0, cs.isLong {
+            bits = UInt32(Decoder.Size.bits64.rawValue)
+        } else {
+            bits = UInt32(cs.isBig ? Decoder.Size.bits32.rawValue : Decoder.Size.bits16.rawValue)
+            if s.pointee.segments[2].isBig { bits |= ModeBits.stack32.rawValue }
+            if isProtected, !isVM {
+                if isFlat(0) { bits |= ModeBits.flatES.rawValue }
+                if isFlat(2) { bits |= ModeBits.flatSS.rawValue }
+                if isFlat(3) { bits |= ModeBits.flatDS.rawValue }
+            }
+            if cs.base != 0 { bits |= ModeBits.codeBase.rawValue }
+            if cs.limit < (cs.isBig ? .max : 0xFFFF) { bits |= ModeBits.codeLimited.rawValue }
+        }
+        if s.pointee.cpl == 3 { bits |= ModeBits.user.rawValue }
+        if isProtected { bits |= isVM ? ModeBits.virtual8086.rawValue : ModeBits.protected.rawValue }
+        if s.pointee.systemFlags & EFlags.tf != 0 { bits |= ModeBits.singleStep.rawValue }
+        if s.pointee.cr0 & (CR0.em | CR0.ts) != 0 || s.pointee.cr4 & CR4.osfxsr == 0 {
+            bits |= ModeBits.fpuMayTrap.rawValue
+        }
+        return ModeBits(rawValue: bits)
+    }
+
+    private func isFlat(_ index: Int) -> Bool {
+        let segment = state.pointee.segments[index]
+        // Present, writable, expand-up data.
+        return segment.base == 0 && segment.limit == .max && segment.attributes & 0x9E == 0x92
+    }
+
+    var isAlignmentChecked: Bool {
+        state.pointee.cpl == 3 && state.pointee.cr0 & CR0.am != 0 && state.pointee.systemFlags & EFlags.ac != 0
+    }
+    /// Some data breakpoint (R/W1 or R/W3) is enabled.
+    private var hasDataBreakpoints: Bool {
+        let dr7 = state.pointee.debug[7]
+        return (0..<4).contains { dr7 >> UInt64($0 * 2) & 3 != 0 && dr7 >> UInt64(16 + $0 * 4) & 3 != 0 }
+    }
+    private var hasCodeBreakpoints: Bool {
+        let dr7 = state.pointee.debug[7]
+        return (0..<4).contains { dr7 >> UInt64($0 * 2) & 3 != 0 && dr7 >> UInt64(16 + $0 * 4) & 3 == 0 }
+    }
+
+    /// CPL, CR0.AM, EFLAGS.AC or DR7 may have changed: chooses the TLB for data accesses.
+    func modeChanged() {
+        if isAlignmentChecked || hasDataBreakpoints {
+            state.pointee.core.dataTLB = watchfulTLB.entries
+        } else {
+            state.pointee.core.dataTLB = state.pointee.cpl == 3 ? userTLB.entries : supervisorTLB.entries
+        }
+    }
+
+    // MARK: Run loop
+
+    /// True when an interrupt or NMI can be taken before the next instruction.
+    package var canInterrupt: Bool {
+        let s = state
+        if s.pointee.shadowPosition == s.pointee.core.position { return false }
+        if s.pointee.nmiPending, !s.pointee.nmiBlocked { return true }
+        return s.pointee.interruptLine && s.pointee.systemFlags & EFlags.if != 0
+    }
+
+    /// Executes until `limit` at most. Interrupts that are pending are taken first, in between, and whenever an
+    /// instruction makes them possible.
+    package func run(until limit: Position) -> Stop {
+        let raw = UnsafeMutableRawPointer(state)
+        state.pointee.core.exitRequest = 0
+        while true {
+            if state.pointee.isShutdown { return .shutdown }
+            if canInterrupt {
+                // Taking one wakes the CPU. It costs no position, but the machine must see what it did to the chips.
+                takeInterrupt()
+                if state.pointee.core.exitRequest & (ExitRequest.device | ExitRequest.machine) != 0 { return .attention }
+                continue
+            }
+            if state.pointee.isHalted { return .halted }
+            let position = state.pointee.core.position
+            if position >= limit { return .horizon }
+            modeChanged()
+            let mode = self.mode
+            if mode.contains(.singleStep) || state.pointee.systemFlags & EFlags.rf != 0
+                || state.pointee.debug[7] & 0xFF != 0 && hasCodeBreakpoints
+            {
+                stepWatched(mode)
+            } else {
+                // An interrupt that waits for the shadow's end is taken right after one instruction.
+                let isShadowed = state.pointee.shadowPosition == position && state.pointee.interruptLine
+                let exit =
+                    isShadowed
+                    ? EngineExit.horizon
+                    : interpreter.run(raw, mode: mode.rawValue, limit: limit)
+                switch exit {
+                case .lookUp: lookUp(mode)
+                case .horizon:
+                    let left = limit - state.pointee.core.position
+                    if left == 0 { return .horizon }
+                    runShort(mode, Int(min(left, isShadowed ? 1 : 64)))
+                case .leave: break
+                case .fault: deliverException()
+                }
+            }
+            let request = state.pointee.core.exitRequest
+            if request != 0 {
+                if request & ExitRequest.debug != 0 { takePendingDebug() }
+                state.pointee.core.exitRequest = 0
+                if request & (ExitRequest.device | ExitRequest.machine) != 0 { return .attention }
+            }
+        }
+    }
+
+    /// Finds or translates the block at the PC and puts it into the jump cache.
+    private func lookUp(_ mode: ModeBits) {
+        isTemporary = false
+        guard let block = findOrTranslate(mode) else { return deliverException() }
+        if isTemporary {
+            // One instruction from outside RAM: cannot be kept.
+            if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
+            return
+        }
+        blocks.jumpCache[BlockCache.jumpIndex(state.pointee.core.pc)] = block
+    }
+
+    private var codeBase: UInt64 {
+        state.pointee.efer & EFER.lma != 0 && state.pointee.segments[1].isLong ? 0 : state.pointee.segments[1].base
+    }
+
+    /// Linear address of the next instruction.
+    package var linearPC: UInt64 {
+        let base = codeBase
+        if state.pointee.efer & EFER.lma != 0, state.pointee.segments[1].isLong { return state.pointee.core.pc }
+        return (base &+ state.pointee.core.pc) & 0xFFFF_FFFF
+    }
+
+    /// RAM page of the code at a linear address; -1 when it is not RAM. Nil: an exception has been noted.
+    private func codePage(_ linear: UInt64) -> Int32? {
+        guard isCanonical(linear) else {
+            _ = state.pointee.raise(.generalProtection, error: 0)
+            return nil
+        }
+        let access: Access = state.pointee.cpl == 3 ? [.user, .execute] : .execute
+        guard let translation = translate(linear, access) else { return nil }
+        return ram.offset(of: translation.physical).map { Int32($0 >> 12) } ?? -1
+    }
+
+    private func findOrTranslate(_ mode: ModeBits) -> UnsafeMutablePointer<Block>? {
+        let pc = state.pointee.core.pc
+        let linear = linearPC
+        // Blocks in the jump cache are found by PC alone: it must be emptied when the base changes.
+        if codeBase != jumpCacheBase {
+            jumpCacheBase = codeBase
+            blocks.clearJumpCache()
+        }
+        if mode.codeSize != .bits64, pc > UInt64(state.pointee.segments[1].limit) {
+            _ = state.pointee.raise(.generalProtection, error: 0)
+            return nil
+        }
+        guard let page = codePage(linear) else { return nil }
+        if page >= 0 {
+            let found = blocks.find(pc: pc, linear: linear, page: page, mode: mode.rawValue) {
+                codePage((linear & ~0xFFF) &+ 4096) ?? -2
+            }
+            if let found { return found }
+        }
+        guard let (endPC, secondPage) = translateBlock(mode, BlockBuilder.maxInstructions, pc, linear, page) else {
+            return nil
+        }
+        if page < 0 || secondPage == -1 {
+            isTemporary = true
+            return blocks.temporary(builder, endPC: endPC, mode: mode.rawValue)
+        }
+        let block = blocks.add(
+            builder, endPC: endPC, mode: mode.rawValue, page: page, secondPage: secondPage == Self.onePage ? -1 : secondPage)
+        blocks.takeNewlyWatched { page in
+            let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(page) << 12
+            supervisorTLB.protect(hostPage: host)
+            userTLB.protect(hostPage: host)
+        }
+        return block
+    }
+
+    private static let onePage: Int32 = -3
+
+    /// Translates at `pc` into the builder. Returns the PC after it and the second page: `onePage` if there is none, -1
+    /// if it is not RAM. Nil: fetching faults, and the exception has been noted.
+    private func translateBlock(
+        _ mode: ModeBits, _ limit: Int, _ pc: UInt64, _ linear: UInt64, _ page: Int32
+    ) -> (UInt64, Int32)? {
+        let offset = Int(linear & 0xFFF)
+        var outcome: Translator.Outcome
+        if page >= 0 {
+            let bytes = (ram.base + Int(page) * 4096 + offset).assumingMemoryBound(to: UInt8.self)
+            outcome = translator.translate(
+                bytes, available: 4096 - offset, pc: pc, linear: linear, mode: mode, limit: limit)
+            if builder.instructionCount > 0 { return (outcome.endPC, Self.onePage) }
+        } else {
+            outcome = Translator.Outcome(endPC: pc, needsMore: true, isTooLong: false)
+        }
+        if outcome.isTooLong {
+            translator.translateTooLong(pc: pc, linear: linear)
+            return (pc, Self.onePage)
+        }
+        // One instruction that crosses into the next page, or code that is not in RAM.
+        let inFirst = min(4096 - offset, 15)
+        for index in 0..<inFirst {
+            codeBuffer[index] = page >= 0
+                ? (ram.base + Int(page) * 4096 + offset + index).load(as: UInt8.self) : fetchDevice(linear &+ UInt64(index))
+        }
+        var available = inFirst
+        var secondPage: Int32 = Self.onePage
+        if inFirst < 15 {
+            // Code that is not in RAM may fit the first page.
+            if page < 0 {
+                outcome = translator.translate(
+                    codeBuffer, available: available, pc: pc, linear: linear, mode: mode, limit: 1)
+                if builder.instructionCount > 0 { return (outcome.endPC, -1) }
+            }
+            var next = (linear & ~0xFFF) &+ 4096
+            if mode.codeSize != .bits64 { next &= 0xFFFF_FFFF }
+            guard let second = codePage(next) else { return nil }
+            secondPage = second
+            while available < 15 {
+                codeBuffer[available] = second >= 0
+                    ? (ram.base + Int(second) * 4096 + available - inFirst).load(as: UInt8.self)
+                    : fetchDevice(next &+ UInt64(available - inFirst))
+                available += 1
+            }
+        }
+        outcome = translator.translate(
+            codeBuffer, available: available, pc: pc, linear: linear, mode: mode, limit: 1)
+        if builder.instructionCount == 0 {
+            translator.translateTooLong(pc: pc, linear: linear)
+            return (pc, page < 0 ? -1 : secondPage)
+        }
+        return (outcome.endPC, page < 0 ? -1 : secondPage)
+    }
+
+    /// A code byte that is not in RAM: an open bus. Nothing that we emulate executes from a device.
+    private func fetchDevice(_ linear: UInt64) -> UInt8 { 0xFF }
+
+    /// Executes at most `count` instructions: a block cut short by a horizon. Not kept.
+    private func runShort(_ mode: ModeBits, _ count: Int) {
+        let pc = state.pointee.core.pc
+        let linear = linearPC
+        if mode.codeSize != .bits64, pc > UInt64(state.pointee.segments[1].limit) {
+            _ = state.pointee.raise(.generalProtection, error: 0)
+            return deliverException()
+        }
+        guard let page = codePage(linear), let (endPC, _) = translateBlock(mode, count, pc, linear, page) else {
+            return deliverException()
+        }
+        let block = blocks.temporary(builder, endPC: endPC, mode: mode.rawValue)
+        if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
+    }
+
+    /// One instruction with TF set or code breakpoints armed.
+    private func stepWatched(_ mode: ModeBits) {
+        let isResumed = state.pointee.systemFlags & EFlags.rf != 0
+        if !isResumed, hitsCodeBreakpoint(linearPC) {
+            _ = state.pointee.raise(.debug)
+            return deliverException()
+        }
+        let position = state.pointee.core.position
+        let pc = state.pointee.core.pc
+        hasDelivered = false
+        // RF goes with the instruction that it lets pass, which may be an IRET that sets it anew. A fault pushes it set.
+        state.pointee.systemFlags &= ~EFlags.rf
+        runShort(mode, 1)
+        if state.pointee.core.position != position {
+            // The rest of a repeated string instruction is still the same instruction.
+            if translator.isRepeating, state.pointee.core.pc == pc, !hasDelivered {
+                state.pointee.systemFlags |= EFlags.rf
+            }
+            if mode.contains(.singleStep), !hasDelivered {
+                state.pointee.pendingDebug |= 1 << 14
+                state.pointee.core.exitRequest |= ExitRequest.debug
+            }
+        }
+    }
+
+    /// Visits all that the CPU remembers.
+    package func visitState(_ visitor: inout StateVisitor) {
+        state.pointee.visit(&visitor)
+        if visitor.mode == .load {
+            flushTLB()
+            blocks.flushAll()
+            modeChanged()
+        }
+    }
+
+    /// RAM has been replaced or changed behind the CPU's back: nothing translated is valid.
+    package func forgetTranslations() {
+        flushTLB()
+        blocks.flushAll()
+    }
+
+    /// Digest of RAM. Afterwards every page is watched for its first write.
+    package func digestRAM() -> UInt64 {
+        let digest = ram.digest()
+        supervisorTLB.protectAll()
+        userTLB.protectAll()
+        return digest
+    }
+}
