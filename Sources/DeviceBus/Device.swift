@@ -1,0 +1,64 @@
+import MachineState
+
+/// One register of a device, for traces, the monitor and the documentation.
+package struct RegisterName: Sendable, Hashable {
+    /// Byte offset in its region.
+    package var offset: UInt64
+    /// Width in bytes, or the length of an array of alike registers.
+    package var length: UInt64
+    /// The datasheet's name.
+    package var name: String
+    package init(_ offset: UInt64, _ name: String, length: UInt64 = 1) {
+        self.offset = offset
+        self.length = length
+        self.name = name
+    }
+}
+
+/// A range of ports or addresses that a device answers at.
+package struct Region: Sendable {
+    package enum Space: UInt8, Sendable { case port = 0, memory = 1 }
+    package var space: Space
+    /// First port or physical address.
+    package var base: UInt64
+    /// Bytes.
+    package var size: UInt64
+    /// Register names, in order of their offsets; may be empty.
+    package var registers: [RegisterName]
+
+    package init(_ space: Space, base: UInt64, size: UInt64, registers: [RegisterName] = []) {
+        self.space = space
+        self.base = base
+        self.size = size
+        self.registers = registers
+    }
+
+    /// The register at `offset`, or nil when it has no name.
+    package func registerName(at offset: UInt64) -> String? {
+        guard let register = registers.last(where: { $0.offset <= offset && offset < $0.offset + $0.length }) else {
+            return nil
+        }
+        return register.length > 1 && offset != register.offset ? "\(register.name)+\(offset - register.offset)" : register.name
+    }
+}
+
+/// A chip on the bus. No member has a default: a device that forgets its state does not compile.
+///
+/// Devices are single threaded and deterministic: they know virtual time (`Scheduler`), their wiring (`IRQLine`,
+/// `DMAPort`) and a `HostChannel`, and nothing else of the world.
+package protocol Device: AnyObject {
+    /// Unique in a machine, such as "serial0"; stable between versions, because recordings hold it.
+    var name: String { get }
+    /// Where it answers after a reset, in a fixed order: `read` and `write` get the index.
+    var regions: [Region] { get }
+    /// Reads `width` bytes (1, 2, 4 or 8) at `offset` of region number `region`. The range lies within the region.
+    func read(region: Int, offset: UInt64, width: Int) -> UInt64
+    /// Writes the low `width` bytes of `value`.
+    func write(region: Int, offset: UInt64, width: Int, value: UInt64)
+    /// A deadline set with `Scheduler.schedule` has come.
+    func timerFired(_ timer: Int)
+    /// Back to the state after power-on. Outputs (interrupt lines, timers) are set too.
+    func reset()
+    /// Saves, loads, digests or describes all that the guest can observe. Calls no other device.
+    func visitState(_ visitor: inout StateVisitor)
+}
