@@ -1,0 +1,155 @@
+import MachineState
+import Synchronization
+
+/// Where a channel's bytes go on the host. Called on the machine's thread.
+package protocol HostSink: AnyObject, Sendable {
+    /// Carries bytes out. Must not block for long.
+    func send(_ bytes: [UInt8])
+    /// Answers a device's question.
+    func ask(_ question: UInt32) -> UInt64
+}
+
+/// How idle time passes while the CPU is halted.
+package enum Pace: Sendable {
+    /// Virtual time does not run ahead of the host's clock.
+    case realTime
+    /// Idle time is skipped at once.
+    case free
+}
+
+/// The live door at the inputs cut: host threads hand input over through one queue, which the machine drains between
+/// instructions.
+package final class LiveBoundary: HostBoundary, Sendable {
+    private struct Pending {
+        var source: UInt16
+        var bytes: [UInt8]
+        /// Not before this virtual time.
+        var due: VirtualTime
+        var order: UInt64
+    }
+    private struct Shared {
+        var pending: [Pending] = []
+        var order: UInt64 = 0
+        var sinks: [(source: UInt16, sink: any HostSink)] = []
+    }
+    private let shared = Mutex(Shared())
+    private let hasNews = Atomic<Bool>(false)
+    /// The virtual time at which the user wants to quit; `.max` for not yet.
+    private let quitDue = Atomic<UInt64>(.max)
+    /// The moment when the queue was last found empty. Inputs of one moment are let in together, before anything else
+    /// happens then: so their position and time alone say where they belong.
+    private let drainedPosition = Atomic<UInt64>(.max)
+    private let drainedTime = Atomic<UInt64>(.max)
+    private let present = Atomic<UInt64>(0)
+    private let wake = WakeUp()
+    private let pace: Pace
+    private let slice: Position
+    private let digestInterval: Position
+    private let clock = ContinuousClock()
+    private let started: ContinuousClock.Instant
+
+    /// - Parameters:
+    ///   - slice: instructions between looks at the queue.
+    ///   - digestInterval: instructions between checkpoints, 0 for none.
+    package init(pace: Pace, slice: Position = 100_000, digestInterval: Position = 0) {
+        self.pace = pace
+        self.slice = slice
+        self.digestInterval = digestInterval
+        started = clock.now
+    }
+
+    /// Says where a channel's output goes. Once per source, before the run.
+    package func register(source: UInt16, name: String, sink: any HostSink) {
+        shared.withLock { $0.sinks.append((source, sink)) }
+    }
+
+    /// Hands bytes to a channel's device. From any thread. `due`: not before this virtual time.
+    package func push(source: UInt16, bytes: [UInt8], due: VirtualTime = 0) {
+        shared.withLock {
+            $0.order += 1
+            $0.pending.append(Pending(source: source, bytes: bytes, due: due, order: $0.order))
+        }
+        hasNews.store(true, ordering: .releasing)
+        wake.signal()
+    }
+
+    /// Asks for the run's end, not before a virtual time. From any thread.
+    package func requestQuit(due: VirtualTime = 0) {
+        quitDue.store(due, ordering: .releasing)
+        wake.signal()
+    }
+    package var quitRequested: Bool { quitDue.load(ordering: .acquiring) <= virtualTime }
+    package func endRequested(at now: Moment) -> EndReason? {
+        quitDue.load(ordering: .acquiring) <= now.time ? .quit : nil
+    }
+
+    package func horizon(after now: Moment) -> Position { now.position + slice }
+
+    /// The machine's virtual time as of its last look at the queue. From any thread.
+    package var virtualTime: VirtualTime { present.load(ordering: .relaxed) }
+
+    package func nextInput(at now: Moment) throws(Divergence) -> TimedInput? {
+        present.store(now.time, ordering: .relaxed)
+        if !hasNews.load(ordering: .acquiring) {
+            drainedPosition.store(now.position, ordering: .relaxed)
+            drainedTime.store(now.time, ordering: .relaxed)
+            return nil
+        }
+        return shared.withLock { shared -> TimedInput? in
+            if drainedPosition.load(ordering: .relaxed) == now.position, drainedTime.load(ordering: .relaxed) == now.time {
+                return nil
+            }
+            guard let index = shared.pending.firstIndex(where: { $0.due <= now.time }) else {
+                drainedPosition.store(now.position, ordering: .relaxed)
+                drainedTime.store(now.time, ordering: .relaxed)
+                if shared.pending.isEmpty { hasNews.store(false, ordering: .releasing) }
+                return nil
+            }
+            let pending = shared.pending.remove(at: index)
+            return TimedInput(.host(source: pending.source, bytes: pending.bytes), at: now)
+        }
+    }
+
+    private var elapsed: UInt64 {
+        let (seconds, attoseconds) = (clock.now - started).components
+        return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+    }
+
+    package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
+        while true {
+            let due = shared.withLock { shared in shared.pending.reduce(VirtualTime.max) { min($0, $1.due) } }
+            let quit = quitDue.load(ordering: .acquiring)
+            if quit <= now.time { return min(deadline, now.time + 1) }
+            let next = min(deadline, max(min(due, quit), now.time + 1))
+            if pace == .free, next != .max { return next }
+            let host = elapsed
+            if next <= host { return next }
+            // Wait for the host's clock to come to `next`, or for news.
+            wake.wait(nanoseconds: min(next - host, 100_000_000))
+            let news = shared.withLock { shared in shared.pending.contains { $0.due <= max(now.time, elapsed) } }
+            if news { return min(deadline, max(now.time + 1, min(elapsed, next))) }
+        }
+    }
+
+    /// Waits for input, at most so long.
+    package func wait(nanoseconds: UInt64) { wake.wait(nanoseconds: nanoseconds) }
+
+    package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
+        guard case .host(let source, let number) = question else { return 0 }
+        return sink(source)?.ask(number) ?? 0
+    }
+
+    package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
+        if case .host(let source, let bytes) = effect { sink(source)?.send(bytes) }
+    }
+
+    private func sink(_ source: UInt16) -> (any HostSink)? {
+        shared.withLock { shared in shared.sinks.first { $0.source == source }?.sink }
+    }
+
+    package func nextDigest(after position: Position) -> Position {
+        digestInterval == 0 ? .max : (position / digestInterval + 1) * digestInterval
+    }
+    package func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {}
+    package func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence) {}
+}

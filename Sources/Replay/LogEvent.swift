@@ -1,0 +1,97 @@
+import Boundary
+import MachineState
+
+/// One event of a recording. Every kind shares one flat layout, so there is one codec.
+package struct LogEvent: Sendable, Equatable {
+    /// Append only: the raw values are the file format. Kinds from 128 are optional: a reader that does not know one
+    /// skips it; an unknown kind below 128 is an error.
+    package enum Kind: UInt8, Sendable, CaseIterable {
+        /// Bytes for the device at channel `address`.
+        case input = 1
+        /// The answer `value` to question `width` of channel `address`.
+        case answer = 2
+        /// Digests of the parts, in `bytes`: one 64-bit digest over all, then 16 bits each.
+        case digest = 3
+        /// The CPU was halted, and idle time up to `time` was skipped.
+        case idle = 4
+        /// The end: reason `value`, digests in `bytes` as above.
+        case end = 5
+        case portRead = 6
+        case portWrite = 7
+        case memoryRead = 8
+        case memoryWrite = 9
+        /// The vector is `value`.
+        case interruptAcknowledge = 10
+        /// INTR becomes `value`.
+        case interruptLine = 11
+        case nmi = 12
+        case a20 = 13
+        case reset = 14
+        /// `value` is 0, or the exit code plus 1.
+        case powerOff = 15
+        case dmaWrite = 16
+        case dmaRead = 17
+
+        /// A transaction of the CPU: has a PC, a width and a value, and no bytes.
+        package var isTransaction: Bool {
+            switch self {
+            case .portRead, .portWrite, .memoryRead, .memoryWrite, .interruptAcknowledge, .answer: true
+            default: false
+            }
+        }
+        /// Comes in unasked, between two instructions (unless `within`).
+        package var isLetIn: Bool {
+            switch self {
+            case .input, .interruptLine, .nmi, .a20, .reset, .powerOff, .dmaWrite, .dmaRead: true
+            default: false
+            }
+        }
+        package var hasBytes: Bool {
+            switch self {
+            case .input, .digest, .end, .dmaWrite, .dmaRead: true
+            default: false
+            }
+        }
+        /// The name in `emu log` and in the statistics.
+        package var name: String {
+            switch self {
+            case .input: "input"
+            case .answer: "answer"
+            case .digest: "digest"
+            case .idle: "idle"
+            case .end: "end"
+            case .portRead: "port-read"
+            case .portWrite: "port-write"
+            case .memoryRead: "mmio-read"
+            case .memoryWrite: "mmio-write"
+            case .interruptAcknowledge: "irq-acknowledge"
+            case .interruptLine: "irq-line"
+            case .nmi: "nmi"
+            case .a20: "a20"
+            case .reset: "reset"
+            case .powerOff: "power-off"
+            case .dmaWrite: "dma-write"
+            case .dmaRead: "dma-read"
+            }
+        }
+    }
+
+    package var kind: Kind
+    /// It came in while a transaction was being answered: the event after it (or after its like) is that transaction.
+    package var within = false
+    package var position: Position
+    /// Idle time skipped so far: virtual time is `position << clockShift` plus this.
+    package var skipped: VirtualTime = 0
+    package var pc: UInt64 = 0
+    /// Port, physical address, or channel.
+    package var address: UInt64 = 0
+    /// Bytes; a question's number for `.answer`.
+    package var width: UInt32 = 0
+    package var value: UInt64 = 0
+    package var bytes: [UInt8] = []
+
+    package init(_ kind: Kind, position: Position) {
+        self.kind = kind
+        self.position = position
+    }
+}

@@ -1,0 +1,124 @@
+import CZstd
+import MachineState
+
+/// Reads a recording, chunk by chunk.
+package final class LogReader {
+    package let header: LogHeader
+    package let chunks: [ChunkInfo]
+    /// The recording was closed properly: it has its index.
+    package let isComplete: Bool
+    /// For an incomplete file: why it ends where it does.
+    package let endsEarly: String?
+    private let file: LogFile
+
+    package init(path: String) throws(LogError) {
+        file = try LogFile.read(path)
+        guard file.size > 0 else { throw LogError("\(path): is empty") }
+        let start = LogLayout.magic.count + 12
+        guard let bytes = try file.read(at: 0, count: start), Array(bytes[..<LogLayout.magic.count]) == LogLayout.magic
+        else { throw LogError("\(path): is not a recording of emu") }
+        let version = LogLayout.get32(bytes, LogLayout.magic.count)
+        guard version >= 1, version <= LogHeader.formatVersion else {
+            throw LogError("\(path): has format version \(version); this program reads up to \(LogHeader.formatVersion)")
+        }
+        let length = Int(LogLayout.get32(bytes, LogLayout.magic.count + 4))
+        guard length <= LogLayout.maxHeader, let body = try file.read(at: UInt64(start), count: length),
+            CRC32C.checksum(body) == LogLayout.get32(bytes, LogLayout.magic.count + 8)
+        else { throw LogError("\(path): the header is damaged") }
+        var header = LogHeader(boundary: .inputs, clockShift: 0, digestInterval: 0, date: 0, settings: [], images: [])
+        var visitor = StateVisitor(loading: body)
+        header.visit(&visitor)
+        guard visitor.isComplete, header.clockShift <= 10 else {
+            throw LogError("\(path): the header is damaged: \(visitor.failure ?? "unknown contents")")
+        }
+        self.header = header
+        if let chunks = try Self.index(file) {
+            self.chunks = chunks
+            isComplete = true
+            endsEarly = nil
+        } else {
+            let (chunks, reason) = try Self.scan(file, from: UInt64(start + length))
+            self.chunks = chunks
+            isComplete = false
+            endsEarly = reason
+        }
+    }
+
+    package var path: String { file.path }
+    package var fileSize: UInt64 { file.size }
+    package var eventCount: UInt64 { chunks.reduce(0) { $0 + UInt64($1.eventCount) } }
+
+    private static func index(_ file: LogFile) throws(LogError) -> [ChunkInfo]? {
+        let size = file.size
+        guard size >= UInt64(LogLayout.footerSize),
+            let footer = try file.read(at: size - UInt64(LogLayout.footerSize), count: LogLayout.footerSize),
+            LogLayout.get32(footer, 12) == LogLayout.footerMagic
+        else { return nil }
+        let offset = LogLayout.get64(footer, 0)
+        guard offset < size - UInt64(LogLayout.footerSize) else { return nil }
+        let length = size - UInt64(LogLayout.footerSize) - offset
+        guard length >= 8, length <= UInt64(LogLayout.maxChunk), let index = try file.read(at: offset, count: Int(length)),
+            LogLayout.get32(index, 0) == LogLayout.indexMagic, CRC32C.checksum(index) == LogLayout.get32(footer, 8)
+        else { return nil }
+        let count = Int(LogLayout.get32(index, 4))
+        let entry = 8 + LogLayout.chunkHeaderSize
+        guard index.count == 8 + count * entry else { return nil }
+        var chunks: [ChunkInfo] = []
+        for number in 0..<count {
+            let at = 8 + number * entry
+            guard let chunk = ChunkInfo(Array(index[at + 8..<at + entry]), at: LogLayout.get64(index, at)) else { return nil }
+            chunks.append(chunk)
+        }
+        return chunks
+    }
+
+    /// Follows the chunks from the first one: for a recording without an index.
+    private static func scan(_ file: LogFile, from start: UInt64) throws(LogError) -> ([ChunkInfo], String) {
+        var chunks: [ChunkInfo] = []
+        var offset = start
+        let size = file.size
+        while true {
+            if offset == size { return (chunks, "it was not closed: the recorder was stopped") }
+            guard let bytes = try file.read(at: offset, count: LogLayout.chunkHeaderSize) else {
+                return (chunks, "it is cut off at byte \(size)")
+            }
+            if LogLayout.get32(bytes, 0) == LogLayout.indexMagic { return (chunks, "its index is damaged") }
+            guard let chunk = ChunkInfo(bytes, at: offset) else {
+                return (chunks, "it is damaged at byte \(offset)")
+            }
+            let end = offset + UInt64(LogLayout.chunkHeaderSize) + UInt64(chunk.compressedSize)
+            guard end <= size else { return (chunks, "it is cut off at byte \(size), in the middle of a chunk") }
+            chunks.append(chunk)
+            offset = end
+        }
+    }
+
+    /// The events of chunk number `number`.
+    package func events(inChunk number: Int) throws(LogError) -> [LogEvent] {
+        let chunk = chunks[number]
+        let place = "\(path): the chunk at byte \(chunk.offset)"
+        guard
+            let compressed = try file.read(
+                at: chunk.offset + UInt64(LogLayout.chunkHeaderSize), count: Int(chunk.compressedSize)),
+            CRC32C.checksum(compressed) == chunk.checksum
+        else { throw LogError("\(place) is damaged: the checksum does not match") }
+        var raw = [UInt8](repeating: 0, count: Int(chunk.rawSize))
+        let size = ZSTD_decompress(&raw, raw.count, compressed, compressed.count)
+        guard ZSTD_isError(size) == 0, size == raw.count else { throw LogError("\(place) cannot be decompressed") }
+        do {
+            return try ChunkDecoder.decode(
+                raw, count: Int(chunk.eventCount), firstPosition: chunk.firstPosition, firstSkipped: chunk.firstSkipped)
+        } catch { throw LogError("\(place) is damaged: \(error.description)") }
+    }
+
+    /// All events in order; one chunk is in memory at a time. `body` returns false to stop.
+    package func forEachEvent(_ body: (UInt64, LogEvent) throws -> Bool) throws {
+        for number in chunks.indices {
+            var event = chunks[number].firstEvent
+            for next in try events(inChunk: number) {
+                if !(try body(event, next)) { return }
+                event += 1
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+import CZstd
+import MachineState
+
+/// Writes a recording: appended chunk by chunk, so that what is written stays good whatever happens afterwards.
+package final class LogWriter {
+    /// Events and bytes at which a chunk is closed.
+    private static let maxEvents = 65_536
+    private static let maxBytes = 4 << 20
+    /// A partial chunk is closed when it has waited so long.
+    private static let maxAge = Duration.seconds(2)
+    private static let level: Int32 = 9
+
+    private let file: LogFile
+    private var encoder = ChunkEncoder()
+    private var chunks: [ChunkInfo] = []
+    private var offset: UInt64
+    private var opened = ContinuousClock.now
+    package private(set) var eventCount: UInt64 = 0
+    /// What went wrong; nothing is written any more.
+    package private(set) var failure: LogError?
+
+    /// Creates the file and writes its header.
+    package init(path: String, header: LogHeader) throws(LogError) {
+        file = try LogFile.create(path)
+        var header = header
+        var visitor = StateVisitor(.save)
+        header.visit(&visitor)
+        var bytes = LogLayout.magic
+        LogLayout.put32(LogHeader.formatVersion, &bytes)
+        LogLayout.put32(UInt32(visitor.bytes.count), &bytes)
+        LogLayout.put32(CRC32C.checksum(visitor.bytes), &bytes)
+        bytes += visitor.bytes
+        try file.append(bytes)
+        offset = UInt64(bytes.count)
+    }
+
+    package var path: String { file.path }
+
+    package func append(_ event: LogEvent) {
+        if failure != nil { return }
+        if encoder.count == 0 { opened = .now }
+        encoder.append(event)
+        eventCount += 1
+        if encoder.count >= Self.maxEvents || encoder.size >= Self.maxBytes { closeChunk() }
+    }
+
+    /// Closes the chunk if it has been open for long. Called every few milliseconds.
+    package func flushIfOld() {
+        if encoder.count > 0, ContinuousClock.now - opened > Self.maxAge { closeChunk() }
+    }
+
+    /// Writes what is left, the index and the footer.
+    package func finish() {
+        closeChunk()
+        var index: [UInt8] = []
+        LogLayout.put32(LogLayout.indexMagic, &index)
+        LogLayout.put32(UInt32(chunks.count), &index)
+        for chunk in chunks {
+            LogLayout.put64(chunk.offset, &index)
+            index += chunk.header
+        }
+        var footer: [UInt8] = []
+        LogLayout.put64(offset, &footer)
+        LogLayout.put32(CRC32C.checksum(index), &footer)
+        LogLayout.put32(LogLayout.footerMagic, &footer)
+        write(index + footer)
+    }
+
+    private func closeChunk() {
+        if encoder.count == 0 || failure != nil { return }
+        let raw = encoder.encoded()
+        var compressed = [UInt8](repeating: 0, count: ZSTD_compressBound(raw.count))
+        let size = ZSTD_compress(&compressed, compressed.count, raw, raw.count, Self.level)
+        if ZSTD_isError(size) != 0 {
+            failure = LogError("\(file.path): zstd cannot compress a chunk: \(String(cString: ZSTD_getErrorName(size)))")
+            return
+        }
+        compressed.removeLast(compressed.count - size)
+        let info = ChunkInfo(
+            offset: offset, compressed: compressed, rawSize: raw.count, encoder: encoder,
+            firstEvent: eventCount - UInt64(encoder.count))
+        write(info.header + compressed)
+        chunks.append(info)
+        encoder = ChunkEncoder()
+    }
+
+    private func write(_ bytes: [UInt8]) {
+        if failure != nil { return }
+        do {
+            try file.append(bytes)
+            offset += UInt64(bytes.count)
+        } catch { failure = error }
+    }
+}

@@ -1,0 +1,235 @@
+import Boundary
+import MachineState
+
+/// The door of a recording: passes everything on to a live boundary, and logs what crosses.
+package final class RecordingBoundary: HostBoundary, InsideMemory {
+    private let inner: any HostBoundary
+    private let writer: LogWriter
+    private let header: LogHeader
+    private var isInTransaction = false
+    /// Bytes sent at the inputs cut, as a digest: a replay must send the same.
+    private var output = StateDigest()
+    /// The inside's RAM, for the device plane's DMA.
+    package weak var memory: (any InsideMemory)?
+    private var now = Moment(position: 0, time: 0)
+
+    package init(wrapping inner: any HostBoundary, writer: LogWriter, header: LogHeader) {
+        self.inner = inner
+        self.writer = writer
+        self.header = header
+    }
+
+    /// Why the recording cannot go on; the run must end.
+    package var failure: LogError? { writer.failure }
+
+    private func event(_ kind: LogEvent.Kind, _ moment: Moment) -> LogEvent {
+        var event = LogEvent(kind, position: moment.position)
+        event.skipped = moment.time &- moment.position << UInt64(header.clockShift)
+        return event
+    }
+
+    package func horizon(after now: Moment) -> Position {
+        writer.flushIfOld()
+        return inner.horizon(after: now)
+    }
+
+    package func nextInput(at now: Moment) throws(Divergence) -> TimedInput? {
+        self.now = now
+        guard let input = try inner.nextInput(at: now) else { return nil }
+        writer.append(LogEvent(input, event(.input, input.moment)))
+        return input
+    }
+
+    package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
+        self.now = now
+        writer.flushIfOld()
+        let time = try inner.idle(at: now, until: deadline)
+        if time < deadline { writer.append(event(.idle, Moment(position: now.position, time: time))) }
+        return time
+    }
+
+    package func endRequested(at now: Moment) -> EndReason? { inner.endRequested(at: now) }
+
+    package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
+        self.now = now
+        isInTransaction = true
+        defer { isInTransaction = false }
+        let value = try inner.ask(question, at: now)
+        var event = LogEvent(question, event(.answer, now), pc: now.pc)
+        event.value = value
+        writer.append(event)
+        return value
+    }
+
+    package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
+        self.now = now
+        isInTransaction = true
+        defer { isInTransaction = false }
+        try inner.send(effect, at: now)
+        if case .host(let source, let bytes) = effect {
+            output.mix(UInt64(source))
+            bytes.withUnsafeBytes { output.mix(bytes: $0) }
+        } else if let event = LogEvent(effect, event(.portWrite, now), pc: now.pc) {
+            writer.append(event)
+        }
+    }
+
+    package func nextDigest(after position: Position) -> Position {
+        (position / header.digestInterval + 1) * header.digestInterval
+    }
+
+    package func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {
+        var event = event(.digest, now)
+        event.bytes = DigestRecord.bytes(all(digests))
+        writer.append(event)
+    }
+
+    package func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence) {
+        try inner.end(reason, digests, at: now)
+        var event = event(.end, now)
+        event.value = UInt64(reason.rawValue)
+        event.bytes = DigestRecord.bytes(all(digests))
+        writer.append(event)
+        writer.finish()
+    }
+
+    private func all(_ digests: [PartDigest]) -> [PartDigest] {
+        header.boundary == .inputs ? digests + [PartDigest(part: "output", digest: output.value)] : digests
+    }
+
+    // MARK: DMA of the device plane
+
+    package func dmaRead(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
+        memory?.dmaRead(address, into: buffer)
+        logDMA(.dmaRead, address, UnsafeRawBufferPointer(buffer))
+    }
+    package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
+        memory?.dmaWrite(address, from: buffer)
+        logDMA(.dmaWrite, address, buffer)
+    }
+    private func logDMA(_ kind: LogEvent.Kind, _ address: UInt64, _ bytes: UnsafeRawBufferPointer) {
+        var event = event(kind, now)
+        event.within = isInTransaction
+        event.address = address
+        event.bytes = Array(bytes)
+        writer.append(event)
+    }
+}
+
+extension LogEvent {
+    /// An input as an event; `base` has position and time.
+    init(_ input: TimedInput, _ base: LogEvent) {
+        self = base
+        switch input.input {
+        case .host(let source, let bytes):
+            kind = .input
+            address = UInt64(source)
+            self.bytes = bytes
+        case .interruptLine(let level):
+            kind = .interruptLine
+            value = level ? 1 : 0
+        case .nmi: kind = .nmi
+        case .a20(let enabled):
+            kind = .a20
+            value = enabled ? 1 : 0
+        case .reset: kind = .reset
+        case .powerOff(let code):
+            kind = .powerOff
+            value = code.map { $0 &+ 1 } ?? 0
+        case .dmaWrite(let address, let bytes):
+            kind = .dmaWrite
+            self.address = address
+            self.bytes = bytes
+        case .dmaRead(let address, let bytes):
+            kind = .dmaRead
+            self.address = address
+            self.bytes = bytes
+        }
+    }
+
+    /// A question, without its answer.
+    init(_ question: Question, _ base: LogEvent, pc: UInt64) {
+        self = base
+        self.pc = pc
+        switch question {
+        case .host(let source, let number):
+            kind = .answer
+            address = UInt64(source)
+            width = number
+        case .portRead(let port, let width):
+            kind = .portRead
+            address = UInt64(port)
+            self.width = UInt32(width)
+        case .memoryRead(let address, let width):
+            kind = .memoryRead
+            self.address = address
+            self.width = UInt32(width)
+        case .interruptAcknowledge: kind = .interruptAcknowledge
+        }
+    }
+
+    /// A write of the devices cut; nil for what the inputs cut sends.
+    init?(_ effect: Effect, _ base: LogEvent, pc: UInt64) {
+        self = base
+        self.pc = pc
+        switch effect {
+        case .host: return nil
+        case .portWrite(let port, let width, let value):
+            kind = .portWrite
+            address = UInt64(port)
+            self.width = UInt32(width)
+            self.value = value
+        case .memoryWrite(let address, let width, let value):
+            kind = .memoryWrite
+            self.address = address
+            self.width = UInt32(width)
+            self.value = value
+        }
+    }
+
+    /// The input that a let-in event is; nil for other kinds.
+    var input: Input? {
+        switch kind {
+        case .input: .host(source: UInt16(truncatingIfNeeded: address), bytes: bytes)
+        case .interruptLine: .interruptLine(value != 0)
+        case .nmi: .nmi
+        case .a20: .a20(value != 0)
+        case .reset: .reset
+        case .powerOff: .powerOff(code: value == 0 ? nil : value - 1)
+        case .dmaWrite: .dmaWrite(address: address, bytes: bytes)
+        case .dmaRead: .dmaRead(address: address, bytes: bytes)
+        default: nil
+        }
+    }
+}
+
+/// Digests as they stand in an event: 64 bits over all parts, then the low 16 bits of each.
+enum DigestRecord {
+    static func bytes(_ digests: [PartDigest]) -> [UInt8] {
+        var whole = StateDigest()
+        for part in digests { whole.mix(part.digest) }
+        var bytes: [UInt8] = []
+        LogLayout.put64(whole.value, &bytes)
+        for part in digests {
+            bytes.append(UInt8(truncatingIfNeeded: part.digest))
+            bytes.append(UInt8(truncatingIfNeeded: part.digest >> 8))
+        }
+        return bytes
+    }
+
+    /// The first part that differs from what was recorded; nil when all agree.
+    static func difference(_ recorded: [UInt8], _ digests: [PartDigest]) -> (part: String, expected: String, actual: String)? {
+        let actual = bytes(digests)
+        if actual == recorded { return nil }
+        for (index, part) in digests.enumerated() {
+            let at = 8 + index * 2
+            guard at + 1 < recorded.count else { break }
+            if recorded[at] != actual[at] || recorded[at + 1] != actual[at + 1] {
+                let expected = UInt16(recorded[at]) | UInt16(recorded[at + 1]) << 8
+                let got = UInt16(actual[at]) | UInt16(actual[at + 1]) << 8
+                return (part.part, "digest …" + String(expected, radix: 16), "…" + String(got, radix: 16))
+            }
+        }
+        return ("state", "the recorded digest", "another one")
+    }
+}

@@ -1,0 +1,234 @@
+import Boundary
+import MachineState
+
+/// The door of a replay: everything comes from the log. Opens nothing on the host.
+package final class ReplayBoundary: HostBoundary {
+    private let reader: LogReader
+    private let header: LogHeader
+    private var events: [LogEvent] = []
+    private var cursor = 0
+    private var nextChunk = 0
+    /// The first event from the cursor on that the run must stop at; found for chunk `stopChunk`.
+    private var stopIndex = -1
+    private var stopChunk = -1
+    /// Number of the event at the cursor.
+    package private(set) var eventNumber: UInt64 = 0
+    package private(set) var digestsChecked = 0
+    package private(set) var asksAnswered = 0
+    /// The log has no more events: a recording that was cut off.
+    package private(set) var isExhausted = false
+    /// The reason that the recording ended for, once replayed.
+    package private(set) var endReason: EndReason?
+    private var lastPosition: Position = 0
+    private var output = StateDigest()
+    /// The inside's RAM, for DMA within transactions.
+    package weak var memory: (any InsideMemory)?
+    /// Device and register at an address, for reports.
+    private let names: (LogEvent) -> String
+    /// Gets what a live backend would.
+    package var onSend: ((_ source: UInt16, _ bytes: [UInt8]) -> Void)?
+    /// Gets the port writes of a devices recording: what a console shows is in there.
+    package var onPortWrite: ((_ port: UInt16, _ value: UInt64) -> Void)?
+    /// A damaged log found while replaying.
+    package private(set) var damage: LogError?
+
+    package init(reader: LogReader, names: @escaping (LogEvent) -> String = { $0.kind.name }) {
+        self.reader = reader
+        header = reader.header
+        self.names = names
+        advance(0)
+    }
+
+    private func advance(_ count: Int) {
+        cursor += count
+        eventNumber += UInt64(count)
+        if count > 0, cursor > 0, cursor <= events.count { lastPosition = events[cursor - 1].position }
+        while cursor >= events.count {
+            guard nextChunk < reader.chunks.count else {
+                isExhausted = true
+                return
+            }
+            do { events = try reader.events(inChunk: nextChunk) } catch {
+                damage = error
+                isExhausted = true
+                events = []
+                cursor = 0
+                return
+            }
+            nextChunk += 1
+            cursor = 0
+        }
+    }
+
+    private var next: LogEvent? { isExhausted ? nil : events[cursor] }
+
+    private func time(_ event: LogEvent) -> VirtualTime { event.position << UInt64(header.clockShift) &+ event.skipped }
+
+    private func divergence(_ now: Moment, _ place: String, expected: String, actual: String) -> Divergence {
+        Divergence(event: eventNumber, moment: now, place: place, expected: expected, actual: actual)
+    }
+
+    /// Stops here when the log is cut off.
+    package var lastKnownPosition: Position { lastPosition }
+
+    package func horizon(after now: Moment) -> Position {
+        // Transactions happen by themselves; the first let-in or the end is what must not be passed.
+        if isExhausted { return max(lastPosition, now.position + 1) }
+        if stopIndex < cursor || stopChunk != nextChunk {
+            stopIndex = cursor
+            stopChunk = nextChunk
+            while stopIndex < events.count - 1 {
+                let event = events[stopIndex]
+                if (event.kind.isLetIn && !event.within) || event.kind == .end || event.kind == .idle { break }
+                stopIndex += 1
+            }
+        }
+        // With no let-in up to the chunk's end, its last event is where to look again.
+        return max(events[stopIndex].position, now.position + 1)
+    }
+
+    package func nextInput(at now: Moment) throws(Divergence) -> TimedInput? {
+        guard let event = next, event.kind.isLetIn, !event.within else { return nil }
+        if event.position > now.position { return nil }
+        if event.position < now.position {
+            throw divergence(now, names(event), expected: "\(event.kind.name) at position \(event.position)", actual: "it was not taken")
+        }
+        let due = time(event)
+        if due > now.time { return nil }
+        if due < now.time {
+            throw divergence(now, names(event), expected: "\(event.kind.name) at time \(due) ns", actual: "\(now.time) ns")
+        }
+        guard let input = event.input else { return nil }
+        if case .dmaRead(let address, let bytes) = input { try check(address, bytes, event, now) }
+        advance(1)
+        return TimedInput(input, at: now)
+    }
+
+    package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
+        guard let event = next else { return deadline == .max ? .max : deadline }
+        if event.kind == .idle, event.position == now.position {
+            let time = time(event)
+            if time <= deadline {
+                if time <= now.time { throw divergence(now, "idle", expected: "until \(time) ns", actual: "already at \(now.time) ns") }
+                advance(1)
+                return time
+            }
+        }
+        if event.kind == .idle, event.position < now.position {
+            throw divergence(now, "idle", expected: "idle at position \(event.position)", actual: "position \(now.position)")
+        }
+        return deadline
+    }
+
+    package func endRequested(at now: Moment) -> EndReason? {
+        guard let event = next else { return now.position >= lastPosition ? .quit : nil }
+        guard event.kind == .end, event.position == now.position, time(event) <= now.time else { return nil }
+        // The other reasons come from inside by themselves.
+        let reason = EndReason(rawValue: UInt8(truncatingIfNeeded: event.value))
+        return reason == .quit || reason == .positionReached ? reason : nil
+    }
+
+    package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
+        try takeWithin(now)
+        let actual = LogEvent(question, LogEvent(.answer, position: now.position), pc: now.pc)
+        let event = try expect(actual, now)
+        asksAnswered += 1
+        return event?.value ?? 0
+    }
+
+    package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
+        if case .host(let source, let bytes) = effect {
+            output.mix(UInt64(source))
+            bytes.withUnsafeBytes { output.mix(bytes: $0) }
+            onSend?(source, bytes)
+            return
+        }
+        try takeWithin(now)
+        guard let actual = LogEvent(effect, LogEvent(.portWrite, position: now.position), pc: now.pc) else { return }
+        let event = try expect(actual, now)
+        if let event, event.value != actual.value {
+            throw Divergence(
+                event: eventNumber - 1, moment: now, place: names(event), expected: "write of 0x\(String(event.value, radix: 16))",
+                actual: "0x\(String(actual.value, radix: 16))")
+        }
+        if case .portWrite(let port, _, let value) = effect { onPortWrite?(port, value) }
+    }
+
+    /// The next event must be this transaction. Nil: the log is exhausted.
+    private func expect(_ actual: LogEvent, _ now: Moment) throws(Divergence) -> LogEvent? {
+        guard let event = next else { return nil }
+        if event.kind != actual.kind || event.address != actual.address || event.width != actual.width {
+            throw divergence(
+                now, names(actual), expected: "\(event.kind.name) \(names(event)) width \(event.width) at position \(event.position)",
+                actual: "\(actual.kind.name) \(names(actual)) width \(actual.width)")
+        }
+        if event.position != now.position {
+            throw divergence(now, names(event), expected: "position \(event.position)", actual: "\(now.position)")
+        }
+        if event.pc != actual.pc {
+            throw divergence(
+                now, names(event), expected: "PC 0x\(String(event.pc, radix: 16))", actual: "0x\(String(actual.pc, radix: 16))")
+        }
+        advance(1)
+        return event
+    }
+
+    /// Applies what came in while the coming transaction was being answered.
+    private func takeWithin(_ now: Moment) throws(Divergence) {
+        while let event = next, event.within {
+            guard event.position == now.position, let input = event.input else { return }
+            switch input {
+            case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { memory?.dmaWrite(address, from: $0) }
+            case .dmaRead(let address, let bytes): try check(address, bytes, event, now)
+            default: break
+            }
+            advance(1)
+        }
+    }
+
+    /// What a device read from RAM must be there again.
+    private func check(_ address: UInt64, _ bytes: [UInt8], _ event: LogEvent, _ now: Moment) throws(Divergence) {
+        guard let memory else { return }
+        var actual = [UInt8](repeating: 0, count: bytes.count)
+        actual.withUnsafeMutableBytes { memory.dmaRead(address, into: $0) }
+        if let index = actual.indices.first(where: { actual[$0] != bytes[$0] }) {
+            throw divergence(
+                now, "DMA read of RAM at 0x\(String(address + UInt64(index), radix: 16))",
+                expected: "0x\(String(bytes[index], radix: 16))", actual: "0x\(String(actual[index], radix: 16))")
+        }
+    }
+
+    package func nextDigest(after position: Position) -> Position {
+        if header.digestInterval == 0 { return .max }
+        return (position / header.digestInterval + 1) * header.digestInterval
+    }
+
+    package func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {
+        guard let event = next else { return }
+        guard event.kind == .digest, event.position == now.position else {
+            throw divergence(
+                now, names(event), expected: "\(event.kind.name) at position \(event.position)", actual: "a digest")
+        }
+        try compare(event, digests, now)
+        advance(1)
+    }
+
+    private func compare(_ event: LogEvent, _ digests: [PartDigest], _ now: Moment) throws(Divergence) {
+        let all = header.boundary == .inputs ? digests + [PartDigest(part: "output", digest: output.value)] : digests
+        if let difference = DigestRecord.difference(event.bytes, all) {
+            throw divergence(now, difference.part, expected: difference.expected, actual: difference.actual)
+        }
+        digestsChecked += 1
+    }
+
+    package func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence) {
+        guard let event = next else { return }
+        guard event.kind == .end, event.position == now.position, event.value == UInt64(reason.rawValue) else {
+            throw divergence(
+                now, names(event), expected: "\(event.kind.name) at position \(event.position)", actual: "the end (\(reason))")
+        }
+        try compare(event, digests, now)
+        endReason = reason
+        advance(1)
+    }
+}
