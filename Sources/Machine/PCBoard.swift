@@ -1,0 +1,132 @@
+import DeviceBus
+import Devices
+import MachineState
+
+/// All devices of the PC but the video adapter, and their wiring: an i440FX/PIIX3 board as Linux and SeaBIOS know it.
+///
+/// It does not know on which side of the boundary it stands: in an inputs machine it is inside, in a devices machine
+/// it is the outside's device plane.
+package final class PCBoard {
+    package let bus: Bus
+    package let scheduler: Scheduler
+    package let pic: PIC8259
+    package let localAPIC: LocalAPIC
+    package let ioAPIC: IOAPIC
+    package let pit: PIT8254
+    package let rtc: RTC146818
+    package let pm: ACPIPM
+    package let serial0: UART16550
+    package let serial1: UART16550
+    package let ps2: I8042
+    package let fwCfg: FwCfg
+    package let pciHost: PCIHost
+    /// In the order of reset, digest and snapshot.
+    package let devices: [any Device]
+    private let interruptLines: ISALines
+
+    /// Wired but not yet reset: `reset()` drives lines, which must lead somewhere by then.
+    /// - Parameters:
+    ///   - bus: where the devices answer.
+    ///   - scheduler: their clock.
+    ///   - pins: the CPU's pins.
+    ///   - memory: guest RAM for bus masters.
+    ///   - date: of the real-time clock at power-on, seconds since 1970.
+    ///   - channel: the way to the backend of each channel.
+    package init(
+        bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap, date: UInt64,
+        channel: (Channel) -> any HostChannel
+    ) {
+        self.bus = bus
+        self.scheduler = scheduler
+        localAPIC = LocalAPIC(scheduler: scheduler, pins: pins)
+        pic = PIC8259()
+        ioAPIC = IOAPIC()
+        let lines = ISALines(pic: pic, ioAPIC: ioAPIC)
+        interruptLines = lines
+        func isa(_ number: Int) -> IRQLine { IRQLine(lines, number) }
+
+        pit = PIT8254(irq: isa(0), scheduler: scheduler)
+        rtc = RTC146818(irq: isa(8), scheduler: scheduler, unixTime: date)
+        pm = ACPIPM(sci: isa(9), scheduler: scheduler, pins: pins)
+        serial0 = UART16550(
+            name: "serial0", base: 0x3F8, irq: isa(4), scheduler: scheduler, channel: channel(.serial0))
+        serial1 = UART16550(
+            name: "serial1", base: 0x2F8, irq: isa(3), scheduler: scheduler, channel: channel(.serial1))
+        ps2 = I8042(keyboardIRQ: isa(1), mouseIRQ: isa(12), scheduler: scheduler, pins: pins)
+        fwCfg = FwCfg(memory: memory)
+        pciHost = PCIHost(bus: bus)
+        let piix3 = PIIX3(
+            isaLines: (0..<16).map(isa), apicLines: (16..<20).map { [ioAPIC] in IRQLine(ioAPIC, $0) })
+        let piix4 = PIIX4Power()
+        let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
+        let dma = DMA8237()
+        devices = [
+            localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, piix4,
+        ]
+
+        localAPIC.attach(pic: pic, ioAPIC: ioAPIC)
+        for device in devices {
+            scheduler.register(device)
+            bus.attach(device)
+        }
+        pciHost.add(piix3, at: PCIAddress(slot: 1))
+        pciHost.add(piix4, at: PCIAddress(slot: 1, function: 3))
+        pciHost.resetControl = PCIHost.ResetControl(
+            read: { [pm] in pm.resetControl }, write: { [pm] in pm.writeResetControl($0) })
+        describe(memoryMap)
+    }
+
+    /// CMOS and fw_cfg say how much RAM there is.
+    private func describe(_ map: MemoryMap) {
+        let extended = min((map.lowEnd - 0x10_0000) / 1024, 0xFC00)
+        let above16 = map.lowEnd > 16 << 20 ? (map.lowEnd - (16 << 20)) >> 16 : 0
+        let high = map.highSize >> 16
+        let cells: [(Int, UInt64)] = [
+            (0x15, 640), (0x16, 640 >> 8), (0x17, extended), (0x18, extended >> 8), (0x30, extended),
+            (0x31, extended >> 8), (0x34, above16), (0x35, above16 >> 8), (0x5B, high), (0x5C, high >> 8),
+            (0x5D, high >> 16), (0x5F, 0), (0x14, 0x06),
+        ]
+        for (index, value) in cells { rtc.setCMOS(index, UInt8(truncatingIfNeeded: value)) }
+        fwCfg.add(key: FwCfg.Key.ramSize, data: (0..<8).map { UInt8(truncatingIfNeeded: map.size >> UInt64($0 * 8)) })
+        fwCfg.add(key: FwCfg.Key.cpuCount, data: [1, 0])
+        fwCfg.add(key: FwCfg.Key.maximumCPUs, data: [1, 0])
+        fwCfg.add(file: "etc/e820", data: map.e820)
+    }
+
+    package func reset() {
+        for device in devices { device.reset() }
+        // Kernels are entered without firmware: the local APIC is left as firmware leaves it, in virtual-wire mode
+        // (MultiProcessor Specification 3.6.2.2): enabled, the 8259A on LINT0, NMI on LINT1.
+        for (register, value) in [(0xF0, 0x1FF), (0x350, 0x700), (0x360, 0x400)] as [(UInt64, UInt64)] {
+            bus.write(.memory, 0xFEE0_0000 + register, width: 4, value: value)
+        }
+    }
+
+    /// What receives the input of a channel; nil for channels that only send.
+    package func receiver(_ channel: Channel) -> (any HostReceiver)? {
+        switch channel {
+        case .serial0: serial0
+        case .serial1: serial1
+        case .keyboard: ps2.keyboardReceiver
+        case .mouse: ps2.mouseReceiver
+        case .powerButton: pm
+        case .debugConsole: nil
+        }
+    }
+}
+
+/// ISA interrupts go to both controllers: 8259A input n, and I/O APIC input n, but for the timer, which is input 2.
+private final class ISALines: InterruptSink {
+    let pic: PIC8259
+    let ioAPIC: IOAPIC
+
+    init(pic: PIC8259, ioAPIC: IOAPIC) {
+        self.pic = pic
+        self.ioAPIC = ioAPIC
+    }
+
+    func setInput(_ input: Int, _ level: Bool) {
+        pic.setInput(input, level)
+        ioAPIC.setInput(input == 0 ? 2 : input, level)
+    }
+}

@@ -1,0 +1,44 @@
+import Boundary
+import MachineState
+
+/// What a PC is made of. Part of every recording's header.
+package struct PCConfiguration: Sendable, Equatable {
+    /// RAM in bytes: 16 MiB to 8 GiB, a multiple of 4096.
+    package var memory: UInt64 = 256 << 20
+    /// Where the line between inside and outside runs.
+    package var boundary: BoundaryKind = .inputs
+    /// One instruction takes `1 << clockShift` nanoseconds of virtual time (0...10).
+    package var clockShift: UInt8 = 3
+    /// The real-time clock's date at power-on, seconds since 1970.
+    package var date: UInt64 = 0
+    /// The kernel's command line.
+    package var commandLine = ""
+    /// Enter a Linux kernel by its 32-bit entry though it has a 64-bit one.
+    package var entersIn32Bits = false
+    /// A reset ends the run instead of booting again.
+    package var endsAtReset = true
+
+    package init() {}
+}
+
+/// Channels between devices and their backends. The raw values are in recordings.
+package enum Channel: UInt16, Sendable, CaseIterable {
+    case serial0 = 1
+    case debugConsole = 2
+    case keyboard = 3
+    case mouse = 4
+    case serial1 = 5
+    case powerButton = 6
+
+    /// The name that users see.
+    package var name: String {
+        switch self {
+        case .serial0: "serial0"
+        case .debugConsole: "debugcon"
+        case .keyboard: "keyboard"
+        case .mouse: "mouse"
+        case .serial1: "serial1"
+        case .powerButton: "power-button"
+        }
+    }
+}

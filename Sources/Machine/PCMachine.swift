@@ -1,0 +1,321 @@
+import Boundary
+import CPUCore
+import DeviceBus
+import Devices
+import GuestX86
+import MachineState
+
+/// The deterministic inside: CPU, RAM, video adapter, and at the inputs cut all other devices.
+///
+/// It cannot tell whether it is live, recorded or replayed: that is decided by which `HostBoundary` it is given.
+package final class PCMachine {
+    /// Why `run` came back.
+    package enum Outcome: Sendable, Equatable {
+        /// The position asked for is reached.
+        case positionReached
+        /// The run is over; `code` is what was written to isa-debug-exit, if that ended it.
+        case ended(EndReason, code: UInt64?)
+    }
+
+    package let configuration: PCConfiguration
+    package let memoryMap: MemoryMap
+    package let ram: GuestRAM
+    package private(set) var cpu: X86CPU
+    package let vga: VGA
+    /// All other devices; nil at the devices cut.
+    package let board: PCBoard?
+    package private(set) var clock: VirtualClock
+    private let door: any HostBoundary
+    private let bus = Bus()
+    private let scheduler = Scheduler()
+    private let image: BootImage
+    private let link: Link
+    private let channels: ChannelTable
+    private var parked: Divergence?
+    private var powerOff: (requested: Bool, code: UInt64?) = (false, nil)
+    private var resetRequested = false
+    private var lastDigest: Position = 0
+    /// The last moment of the run loop.
+    private var seen = Moment(position: .max, time: .max)
+    private var outcome: Outcome?
+
+    /// - Parameters:
+    ///   - image: what RAM and CPU hold at power-on.
+    ///   - door: what stands at the boundary.
+    package init(configuration: PCConfiguration, image: BootImage, door: any HostBoundary) throws(BootError) {
+        self.configuration = configuration
+        self.image = image
+        self.door = door
+        memoryMap = try MemoryMap(size: configuration.memory)
+        ram = GuestRAM(size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit)
+        clock = VirtualClock(shift: configuration.clockShift)
+        link = Link()
+        cpu = X86CPU(ram: ram, bus: link)
+        vga = VGA(scheduler: scheduler)
+        scheduler.register(vga)
+        bus.attach(vga)
+        channels = ChannelTable(door)
+        switch configuration.boundary {
+        case .inputs:
+            board = PCBoard(
+                bus: bus, scheduler: scheduler, pins: link, memory: link, memoryMap: memoryMap,
+                date: configuration.date, channel: channels.channel)
+        case .devices: board = nil
+        }
+        link.machine = self
+        channels.now = { [unowned self] in exactMoment }
+        channels.park = { [unowned self] in park($0) }
+        board?.reset()
+        try powerOn()
+    }
+
+    // MARK: Time
+
+    /// The present between two instructions.
+    package var moment: Moment {
+        Moment(position: cpu.position, time: clock.time(at: cpu.position), pc: cpu.state.pointee.core.pc)
+    }
+    /// The present within an instruction that accesses a device.
+    private var exactMoment: Moment {
+        let position = cpu.exactPosition
+        return Moment(position: position, time: clock.time(at: position), pc: cpu.exactPC)
+    }
+
+    // MARK: Power
+
+    private func powerOn() throws(BootError) {
+        for blob in image.blobs {
+            blob.bytes.withUnsafeBytes { cpu.dmaWrite(blob.address, from: $0) }
+            zero(blob.address + UInt64(blob.bytes.count), blob.zeros)
+        }
+        cpu.enter(image.state)
+    }
+
+    private func zero(_ start: UInt64, _ count: UInt64) {
+        let zeros = [UInt8](repeating: 0, count: 65536)
+        var done: UInt64 = 0
+        while done < count {
+            let length = Int(min(count - done, 65536))
+            zeros.withUnsafeBytes { cpu.dmaWrite(start + done, from: UnsafeRawBufferPointer(rebasing: $0[..<length])) }
+            done += UInt64(length)
+        }
+    }
+
+    /// The RESET pin: the kernel is loaded again, as the loader did at power-on.
+    private func reset() throws(BootError) {
+        resetRequested = false
+        cpu.reset()
+        vga.reset()
+        board?.reset()
+        try powerOn()
+    }
+
+    // MARK: Run loop
+
+    /// Runs until `stop` at most. The only loop that lets anything into the machine.
+    package func run(until stop: Position) throws -> Outcome {
+        if let outcome { return outcome }
+        while true {
+            var now = moment
+            scheduler.now = now.time
+            scheduler.fireDue()
+            while let input = try door.nextInput(at: now) {
+                try letIn(input)
+                now = moment
+            }
+            if let parked { throw parked }
+            // Within one moment interrupts may have been taken: the end comes before them, or in the next moment.
+            if now.position != seen.position || now.time != seen.time {
+                seen = now
+                if let reason = door.endRequested(at: now) { return try end(reason, code: nil) }
+            }
+            if powerOff.requested { return try end(.poweredOff, code: powerOff.code) }
+            if resetRequested {
+                if configuration.endsAtReset { return try end(.reset, code: nil) }
+                try reset()
+                continue
+            }
+            let digestPosition = door.nextDigest(after: lastDigest)
+            if now.position >= digestPosition {
+                lastDigest = digestPosition
+                try door.checkpoint(digests(), at: now)
+                continue
+            }
+            if now.position >= stop { return .positionReached }
+            let limit = min(
+                min(stop, digestPosition),
+                min(clock.position(atOrAfter: scheduler.nextDeadline), door.horizon(after: now)))
+            switch cpu.run(until: max(limit, now.position + 1)) {
+            case .horizon, .attention: break
+            case .shutdown: return try end(.shutdown, code: nil)
+            case .halted: if try idle() { return try end(.halted, code: nil) }
+            }
+        }
+    }
+
+    /// The CPU is halted: skips to what comes next. True: nothing ever will.
+    private func idle() throws -> Bool {
+        let now = moment
+        if powerOff.requested || resetRequested || parked != nil { return false }
+        let state = cpu.state.pointee
+        if state.systemFlags & EFlags.if == 0, !state.nmiPending { return true }
+        // An input that is due now comes before any skip.
+        let deadline = scheduler.nextDeadline
+        if deadline <= now.time { return false }
+        let time = try door.idle(at: now, until: deadline)
+        if time == .max { return true }
+        clock.skipped += time - now.time
+        return false
+    }
+
+    /// Ends the run: the last event of a recording.
+    package func end(_ reason: EndReason, code: UInt64? = nil) throws -> Outcome {
+        try door.end(reason, digests(), at: moment)
+        let result = Outcome.ended(reason, code: code)
+        outcome = result
+        return result
+    }
+
+    private func letIn(_ input: TimedInput) throws {
+        switch input.input {
+        case .host(let source, let bytes):
+            if let channel = Channel(rawValue: source) { board?.receiver(channel)?.receive(bytes) }
+        case .interruptLine(let level): cpu.state.pointee.interruptLine = level
+        case .nmi: cpu.state.pointee.nmiPending = true
+        case .a20(let enabled): cpu.setA20(enabled)
+        case .reset: resetRequested = true
+        case .powerOff(let code): powerOff = (true, code)
+        case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { cpu.dmaWrite(address, from: $0) }
+        case .dmaRead: break
+        }
+    }
+
+    private func park(_ divergence: Divergence) {
+        if parked == nil { parked = divergence }
+        cpu.requestAttention()
+    }
+
+    // MARK: State
+
+    /// Digests of all parts, in a fixed order.
+    package func digests() -> [PartDigest] {
+        var parts: [PartDigest] = []
+        func add(_ name: String, _ visit: (inout StateVisitor) -> Void) {
+            var visitor = StateVisitor(.digest)
+            visit(&visitor)
+            parts.append(PartDigest(part: name, digest: visitor.digest.value))
+        }
+        add("cpu") { cpu.visitState(&$0) }
+        parts.append(PartDigest(part: "ram", digest: cpu.digestRAM()))
+        add("clock") { clock.visit(&$0) }
+        add("vga") { vga.visitState(&$0) }
+        if let board {
+            add("scheduler") { scheduler.visitState(&$0) }
+            for device in board.devices { add(device.name) { device.visitState(&$0) } }
+        }
+        return parts
+    }
+
+    /// Every field of CPU and devices as text, for a divergence report.
+    package func describe() -> [StateVisitor.Entry] {
+        var visitor = StateVisitor(.describe)
+        visitor.group("cpu") { cpu.visitState(&$0) }
+        visitor.group("vga") { vga.visitState(&$0) }
+        if let board { for device in board.devices { visitor.group(device.name) { device.visitState(&$0) } } }
+        return visitor.entries
+    }
+
+    /// Name of device and register at an address, for traces. Needs no device: looks at a board built for the purpose.
+    package static func registerNames() -> @Sendable (Region.Space, UInt64) -> (device: String, register: String?)? {
+        { RegisterNames.shared.lookUp($0, $1) }
+    }
+
+    // MARK: The CPU's and the devices' surroundings
+
+    /// Joins CPU and devices to the machine. Its own object, because the CPU needs it before the machine is complete.
+    private final class Link: SystemBus, CPUPins, DMAPort {
+        unowned(unsafe) var machine: PCMachine!
+
+        func time(at position: Position) -> VirtualTime { machine.clock.time(at: position) }
+
+        func portRead(_ port: UInt16, width: Int) -> UInt64 {
+            machine.read(.port, UInt64(port), width, .portRead(port: port, width: UInt8(width)))
+        }
+        func portWrite(_ port: UInt16, width: Int, value: UInt64) {
+            machine.write(
+                .port, UInt64(port), width, value, .portWrite(port: port, width: UInt8(width), value: value))
+        }
+        func memoryRead(_ address: UInt64, width: Int) -> UInt64 {
+            machine.read(.memory, address, width, .memoryRead(address: address, width: UInt8(width)))
+        }
+        func memoryWrite(_ address: UInt64, width: Int, value: UInt64) {
+            machine.write(
+                .memory, address, width, value, .memoryWrite(address: address, width: UInt8(width), value: value))
+        }
+        func acknowledgeInterrupt() -> UInt8 { machine.acknowledge() }
+
+        func setInterruptLine(_ level: Bool) { machine.cpu.state.pointee.interruptLine = level }
+        func raiseNMI() { machine.cpu.state.pointee.nmiPending = true }
+        func requestReset() {
+            machine.resetRequested = true
+            machine.cpu.requestAttention()
+        }
+        func powerOff(code: UInt64?) {
+            machine.powerOff = (true, code)
+            machine.cpu.requestAttention()
+        }
+        func setA20(_ enabled: Bool) {
+            machine.cpu.setA20(enabled)
+        }
+        func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
+            machine.cpu.dmaRead(address, into: buffer)
+        }
+        func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
+            machine.cpu.dmaWrite(address, from: buffer)
+        }
+    }
+
+    private func read(_ space: Region.Space, _ address: UInt64, _ width: Int, _ question: Question) -> UInt64 {
+        let now = exactMoment
+        if board != nil || bus.target(space, address) != nil {
+            scheduler.now = now.time
+            return bus.read(space, address, width: width)
+        }
+        do { return try door.ask(question, at: now) } catch {
+            park(error)
+            return 0
+        }
+    }
+
+    private func write(_ space: Region.Space, _ address: UInt64, _ width: Int, _ value: UInt64, _ effect: Effect) {
+        let now = exactMoment
+        if board != nil || bus.target(space, address) != nil {
+            scheduler.now = now.time
+            bus.write(space, address, width: width, value: value)
+            return
+        }
+        do { try door.send(effect, at: now) } catch { park(error) }
+    }
+
+    private func acknowledge() -> UInt8 {
+        let now = moment
+        if let board {
+            scheduler.now = now.time
+            return board.localAPIC.acknowledge()
+        }
+        do { return UInt8(truncatingIfNeeded: try door.ask(.interruptAcknowledge, at: now)) } catch {
+            park(error)
+            return 0xFF
+        }
+    }
+}
+
+/// A bus master's view of the inside's RAM, at the devices cut.
+extension PCMachine: InsideMemory {
+    package func dmaRead(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
+        cpu.dmaRead(address, into: buffer)
+    }
+    package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
+        cpu.dmaWrite(address, from: buffer)
+    }
+}
