@@ -1,0 +1,230 @@
+import DeviceBus
+import Devices
+import MachineState
+import Testing
+
+/// What holds for every chip of this half of the board, whatever it does.
+struct BoardChipContractTests {
+    /// A chip on a board of its own, and how input reaches it from the host.
+    struct Rig {
+        let board: FakeBoard
+        let device: any Device
+        var state: () -> Any
+        var receivers: [any HostReceiver] = []
+    }
+
+    enum Chip: String, CaseIterable, CustomTestStringConvertible {
+        case uart, ps2, system, dma, fwCfg, pciHost, piix3, piix4, vga, pic, lapic, ioAPIC, pit, rtc, pm
+        /// A battery keeps the clock's date; the I/O APIC's inputs are wires, which a reset does not move.
+        static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC }
+        var testDescription: String { rawValue }
+
+        func make() -> Rig {
+            let board = FakeBoard()
+            switch self {
+            case .uart:
+                let chip = board.add(
+                    UART16550(
+                        name: "serial0", base: 0x3F8, irq: board.line(4), scheduler: board.scheduler, channel: board))
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip])
+            case .ps2:
+                let chip = board.add(
+                    I8042(
+                        keyboardIRQ: board.line(1), mouseIRQ: board.line(12), scheduler: board.scheduler, pins: board))
+                return Rig(
+                    board: board, device: chip, state: { chip.state },
+                    receivers: [chip.keyboardReceiver, chip.mouseReceiver])
+            case .system:
+                let chip = board.add(SystemPorts(pins: board, channel: board))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .dma:
+                let chip = board.add(DMA8237())
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .fwCfg:
+                let chip = FwCfg(memory: board)
+                chip.add(file: "etc/test", data: Array(0..<200))
+                return Rig(board: board, device: board.add(chip), state: { chip.state })
+            case .pciHost:
+                let chip = board.add(PCIHost(bus: board.bus))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .piix3:
+                let host = board.add(PCIHost(bus: board.bus))
+                let chip = board.add(PIIX3(isaLines: (0..<16).map(board.line), apicLines: (16..<20).map(board.line)))
+                host.add(chip, at: PCIAddress(slot: 1))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .piix4:
+                let chip = board.add(PIIX4Power())
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .vga:
+                let chip = board.add(VGA(scheduler: board.scheduler))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .pic:
+                let chip = board.add(PIC8259())
+                chip.interruptOutput = { board.setInput(0, $0) }
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .lapic:
+                let chip = board.add(LocalAPIC(scheduler: board.scheduler, pins: board))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .ioAPIC:
+                let chip = board.add(IOAPIC())
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .pit:
+                let chip = board.add(PIT8254(irq: board.line(0), scheduler: board.scheduler))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .rtc:
+                let chip = board.add(
+                    RTC146818(irq: board.line(8), scheduler: board.scheduler, unixTime: 1_700_000_000))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .pm:
+                let chip = board.add(ACPIPM(sci: board.line(9), scheduler: board.scheduler, pins: board))
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip])
+            }
+        }
+    }
+
+    @Test(arguments: Chip.allCases)
+    func visitsEachFieldOfItsState(chip: Chip) {
+        let rig = chip.make()
+        var visitor = StateVisitor(.describe)
+        rig.device.visitState(&visitor)
+        var visited: [String] = []
+        for entry in visitor.entries {
+            let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
+            if visited.last != name { visited.append(name) }
+        }
+        #expect(visited == Mirror(reflecting: rig.state()).children.map { $0.label ?? "?" })
+    }
+
+    @Test func visitsEachFieldOfKeyboardAndMouse() {
+        func check(_ part: Any, _ visit: (inout StateVisitor) -> Void) {
+            var visitor = StateVisitor(.describe)
+            visit(&visitor)
+            #expect(visitor.entries.map(\.name) == Mirror(reflecting: part).children.map { $0.label ?? "?" })
+        }
+        var keyboard = PS2Keyboard()
+        check(keyboard) { keyboard.visit(&$0) }
+        var mouse = PS2Mouse()
+        check(mouse) { mouse.visit(&$0) }
+        var controller = DMA8237.Controller()
+        check(controller) { controller.visit(&$0) }
+    }
+
+    @Test(arguments: Chip.allCases, [1, 2, 3])
+    func goesOnFromASnapshotAsIfNothingHadHappened(chip: Chip, seed: UInt64) {
+        let first = chip.make()
+        var random = TestRandom(seed)
+        _ = Self.traffic(on: first, &random, steps: 1500)
+
+        let second = chip.make()
+        Self.copy(first, to: second)
+        #expect(Self.digest(first) == Self.digest(second))
+
+        var otherRandom = random
+        first.board.sent = []
+        second.board.sent = []
+        #expect(
+            Self.traffic(on: first, &random, steps: 1500) == Self.traffic(on: second, &otherRandom, steps: 1500))
+        #expect(first.board.sent == second.board.sent)
+        #expect(Self.digest(first) == Self.digest(second))
+    }
+
+    @Test(arguments: Chip.forgetful)
+    func resetForgetsEverything(chip: Chip) {
+        let rig = chip.make()
+        var random = TestRandom(7)
+        _ = Self.traffic(on: rig, &random, steps: 1000)
+        rig.device.reset()
+        var fresh = StateVisitor(.digest)
+        var used = StateVisitor(.digest)
+        chip.make().device.visitState(&fresh)
+        rig.device.visitState(&used)
+        #expect(fresh.digest.value == used.digest.value)
+        #expect(!rig.board.levels.contains(true))
+    }
+
+    @Test(arguments: Chip.allCases)
+    func refusesDamagedSnapshots(chip: Chip) {
+        let rig = chip.make()
+        var random = TestRandom(11)
+        _ = Self.traffic(on: rig, &random, steps: 300)
+        var saved = StateVisitor(.save)
+        rig.device.visitState(&saved)
+        for round in 0..<(chip == .vga ? 30 : 300) {
+            var bytes = saved.bytes
+            if round % 2 == 0 {
+                bytes = Array(bytes.prefix(random.below(bytes.count)))
+            } else {
+                for _ in 0..<4 { bytes[random.below(min(bytes.count, 600))] = UInt8(random.below(256)) }
+            }
+            let victim = chip.make()
+            var visitor = StateVisitor(loading: bytes)
+            victim.device.visitState(&visitor)
+            if round % 2 == 0 { #expect(visitor.failure != nil) }
+            _ = Self.traffic(on: victim, &random, steps: 60)
+        }
+    }
+
+    // MARK: Traffic
+
+    private static func digest(_ rig: Rig) -> UInt64 {
+        var visitor = StateVisitor(.digest)
+        rig.device.visitState(&visitor)
+        rig.board.scheduler.visitState(&visitor)
+        return visitor.digest.value
+    }
+
+    private static func copy(_ from: Rig, to: Rig) {
+        var saved = StateVisitor(.save)
+        from.device.visitState(&saved)
+        from.board.scheduler.visitState(&saved)
+        var loading = StateVisitor(loading: saved.bytes)
+        to.device.visitState(&loading)
+        to.board.scheduler.visitState(&loading)
+        #expect(loading.isComplete)
+        // What the chip's neighbours hold.
+        to.board.levels = from.board.levels
+        to.board.ram = from.board.ram
+    }
+
+    /// Random accesses, inputs and time. The results, and the interrupt levels after each step.
+    private static func traffic(on rig: Rig, _ random: inout TestRandom, steps: Int) -> [UInt64] {
+        var results: [UInt64] = []
+        let board = rig.board
+        for _ in 0..<steps {
+            let kind = random.below(16)
+            let regions = rig.device.regions
+            if kind == 0 {
+                board.advance(random.next() % 5_000_000)
+            } else if kind == 1, !rig.receivers.isEmpty {
+                var bytes = random.bytes(1 + random.below(14))
+                bytes[0] = UInt8(random.below(3))
+                rig.receivers[random.below(rig.receivers.count)].receive(bytes)
+            } else if let function = rig.device as? any PCIFunction, kind < 9 {
+                let width = 1 << random.below(3)
+                let offset = random.below(256 / width) * width
+                if kind < 5 {
+                    function.configuration.write(offset, width: width, UInt32(truncatingIfNeeded: random.next()))
+                    function.configurationWritten(offset, width: width)
+                } else {
+                    results.append(UInt64(function.configuration.read(offset, width: width)))
+                }
+            } else if let sink = rig.device as? any InterruptSink, regions.isEmpty || kind < 6 {
+                sink.setInput(random.below(128), random.below(2) == 0)
+            } else if !regions.isEmpty {
+                let number = random.below(regions.count)
+                let region = regions[number]
+                var width = 1 << random.below(4)
+                while UInt64(width) > region.size { width /= 2 }
+                let offset = random.next() % (region.size - UInt64(width) + 1)
+                if kind % 2 == 0 {
+                    results.append(rig.device.read(region: number, offset: offset, width: width))
+                } else {
+                    let value = random.below(3) == 0 ? random.next() : UInt64(random.below(256))
+                    rig.device.write(region: number, offset: offset, width: width, value: value)
+                }
+            }
+            results.append(board.levels.reduce(0) { $0 << 1 | ($1 ? 1 : 0) })
+        }
+        return results
+    }
+}

@@ -1,0 +1,78 @@
+import DeviceBus
+import MachineState
+
+/// Everything around a chip under test: interrupt inputs, CPU pins, a host channel and some RAM.
+final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort {
+    let bus = Bus()
+    let scheduler = Scheduler()
+    /// Levels of 32 interrupt inputs.
+    var levels = [Bool](repeating: false, count: 32)
+    /// Rising edges seen at each input.
+    var edges = [Int](repeating: 0, count: 32)
+    var sent: [UInt8] = []
+    var a20 = true
+    var resets = 0
+    var powerOffCodes: [UInt64?] = []
+    var ram = [UInt8](repeating: 0, count: 1 << 16)
+
+    func setInput(_ input: Int, _ level: Bool) {
+        if level, !levels[input] { edges[input] += 1 }
+        levels[input] = level
+    }
+    func setInterruptLine(_ level: Bool) {}
+    func raiseNMI() {}
+    func requestReset() { resets += 1 }
+    func powerOff(code: UInt64?) { powerOffCodes.append(code) }
+    func setA20(_ enabled: Bool) { a20 = enabled }
+    func send(_ bytes: [UInt8]) { sent += bytes }
+    func ask(_ question: UInt32) -> UInt64 { 0 }
+    func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
+        for index in buffer.indices {
+            let place = address &+ UInt64(index)
+            buffer[index] = place < UInt64(ram.count) ? ram[Int(place)] : 0xFF
+        }
+    }
+    func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
+        // What lies beyond the RAM is lost; nothing wraps around to its start.
+        guard address < UInt64(ram.count) else { return }
+        let count = min(buffer.count, ram.count - Int(address))
+        ram.replaceSubrange(Int(address)..<Int(address) + count, with: buffer[0..<count])
+    }
+
+    func line(_ input: Int) -> IRQLine { IRQLine(self, input) }
+
+    /// Puts a chip on the bus and makes the scheduler know it.
+    func add<D: Device>(_ device: D) -> D {
+        scheduler.register(device)
+        bus.attach(device)
+        return device
+    }
+
+    func `in`(_ port: UInt64, _ width: Int = 1) -> UInt64 { bus.read(.port, port, width: width) }
+    func out(_ port: UInt64, _ value: UInt64, _ width: Int = 1) { bus.write(.port, port, width: width, value: value) }
+
+    /// Lets `nanoseconds` pass, with all deadlines on the way.
+    func advance(_ nanoseconds: UInt64) {
+        let end = scheduler.now + nanoseconds
+        while scheduler.nextDeadline <= end {
+            scheduler.now = max(scheduler.now, scheduler.nextDeadline)
+            scheduler.fireDue()
+        }
+        scheduler.now = end
+    }
+}
+
+/// A small random generator (SplitMix64): tests must be the same on each run.
+struct TestRandom {
+    private var state: UInt64
+    init(_ seed: UInt64) { state = seed }
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var x = state
+        x = (x ^ (x >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        x = (x ^ (x >> 27)) &* 0x94D0_49BB_1331_11EB
+        return x ^ (x >> 31)
+    }
+    mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(max(limit, 1))) }
+    mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) } }
+}

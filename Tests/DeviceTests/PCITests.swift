@@ -1,0 +1,157 @@
+import DeviceBus
+import Devices
+import MachineState
+import Testing
+
+/// A PCI card with a port BAR and a memory BAR, which answers with its name's first letter.
+private final class Card: PCIFunction {
+    let name: String
+    var configuration: PCIConfiguration
+    var regions: [Region] { [configuration.region(0), configuration.region(1)] }
+    init(_ name: String) {
+        self.name = name
+        configuration = PCIConfiguration(vendor: 0x1234, device: 0x5678, classCode: 0x020000, interruptPin: 1)
+        configuration.setBaseAddress(0, .port, size: 32, region: 0)
+        configuration.setBaseAddress(1, .memory, size: 0x2000, region: 1)
+    }
+    func configurationWritten(_ offset: Int, width: Int) {}
+    func read(region: Int, offset: UInt64, width: Int) -> UInt64 { UInt64(name.utf8.first!) }
+    func write(region: Int, offset: UInt64, width: Int, value: UInt64) {}
+    func timerFired(_ timer: Int) {}
+    func reset() { configuration.reset() }
+    func visitState(_ visitor: inout StateVisitor) { configuration.visit(&visitor) }
+}
+
+struct PCITests {
+    let board = FakeBoard()
+    let host: PCIHost
+    let bridge: PIIX3
+    private let card: Card
+    private let other: Card
+
+    init() {
+        host = board.add(PCIHost(bus: board.bus))
+        bridge = board.add(PIIX3(isaLines: (0..<16).map(board.line), apicLines: (16..<20).map(board.line)))
+        card = board.add(Card("a"))
+        other = board.add(Card("b"))
+        _ = board.add(DMA8237())
+        host.add(bridge, at: PCIAddress(slot: 1))
+        host.add(board.add(PIIX4Power()), at: PCIAddress(slot: 1, function: 3))
+        host.add(card, at: PCIAddress(slot: 3))
+        host.add(other, at: PCIAddress(slot: 4))
+    }
+
+    func select(_ slot: UInt64, _ register: UInt64, function: UInt64 = 0, bus: UInt64 = 0) {
+        board.out(0xCF8, 0x8000_0000 | bus << 16 | slot << 11 | function << 8 | register & 0xFC, 4)
+    }
+    func read(_ slot: UInt64, _ register: UInt64, _ width: Int = 4, function: UInt64 = 0) -> UInt64 {
+        select(slot, register, function: function)
+        return board.in(0xCFC | register & 3, width)
+    }
+    func write(_ slot: UInt64, _ register: UInt64, _ value: UInt64, _ width: Int = 4, function: UInt64 = 0) {
+        select(slot, register, function: function)
+        board.out(0xCFC | register & 3, value, width)
+    }
+
+    @Test func enumeration() {
+        #expect(read(0, 0) == 0x1237_8086)
+        #expect(read(1, 0) == 0x7000_8086)
+        #expect(read(1, 0x0E, 1) == 0x80)
+        #expect(read(1, 0, function: 3) == 0x7113_8086)
+        #expect(read(1, 0x40, function: 3) == 0xB001)
+        #expect(read(1, 0x3C, 2, function: 3) == 0x0109)
+        #expect(read(2, 0) == 0xFFFF_FFFF)
+        #expect(read(0, 2, 2) == 0x1237)
+        select(0, 0, bus: 1)
+        #expect(board.in(0xCFC, 4) == 0xFFFF_FFFF)
+        board.out(0xCF8, 0, 4)
+        #expect(board.in(0xCFC, 4) == 0xFFFF_FFFF)
+        write(0, 0, 0)
+        #expect(read(0, 0) == 0x1237_8086, "identifiers cannot be written")
+        write(0, 0x59, 0x30, 1)
+        #expect(read(0, 0x59, 1) == 0x30, "PAM0 is stored")
+    }
+
+    @Test func resetControlIsForwarded() {
+        var written: [UInt8] = []
+        host.resetControl = PCIHost.ResetControl(read: { 0x5A }, write: { written.append($0) })
+        board.out(0xCF9, 6)
+        #expect(written == [6])
+        #expect(board.in(0xCF9) == 0x5A)
+        board.out(0xCF8, 0x8000_0000, 4)
+        #expect(written == [6])
+        #expect(board.in(0xCF8, 4) == 0x8000_0000)
+    }
+
+    @Test func baseAddresses() {
+        write(3, 0x10, 0xFFFF_FFFF)
+        #expect(read(3, 0x10) == 0xFFFF_FFE1)
+        write(3, 0x14, 0xFFFF_FFFF)
+        #expect(read(3, 0x14) == 0xFFFF_E000)
+        write(3, 0x10, 0xC000)
+        #expect(board.in(0xC000) == 0xFF)
+        write(3, 4, 1, 2)
+        #expect(board.in(0xC000) == 0x61)
+        #expect(board.in(0xC01F) == 0x61)
+        #expect(board.in(0xC020) == 0xFF)
+        write(3, 0x10, 0xD000)
+        #expect(board.in(0xC000) == 0xFF && board.in(0xD000) == 0x61)
+        write(3, 0x14, 0xE000_0000)
+        write(3, 4, 3, 2)
+        #expect(board.bus.read(.memory, 0xE000_1FFF, width: 1) == 0x61)
+        host.reset()
+        #expect(board.in(0xD000) == 0xFF)
+    }
+
+    @Test func overlappingBaseAddressesDoNoHarm() {
+        for slot in [UInt64(3), 4] {
+            write(slot, 0x10, 0xC000)
+            write(slot, 4, 1, 2)
+        }
+        #expect(board.in(0xC000) == 0x61)
+        write(3, 0x10, 0xC0, 4)
+        #expect(board.in(0xC0) != 0x61, "the DMA controller is there")
+        #expect(board.in(0xC000) == 0x62)
+        write(3, 0x10, 0xCE0, 4)
+        #expect(read(0, 0) == 0x1237_8086)
+        write(3, 0x10, 0xFFE0, 4)
+        #expect(board.in(0xFFFF) == 0x61)
+        var random = TestRandom(5)
+        for _ in 0..<5000 {
+            write(UInt64(3 + random.below(2)), UInt64(random.below(16) * 4), random.next() & 0xFFFF_FFFF)
+            if random.below(4) == 0 { write(3, 0x14, UInt64(random.below(4)) << 12) }
+        }
+    }
+
+    @Test func mappingFollowsASnapshot() {
+        write(3, 0x10, 0xC000)
+        write(3, 4, 1, 2)
+        var saved = StateVisitor(.save)
+        card.visitState(&saved)
+        write(3, 4, 0, 2)
+        #expect(board.in(0xC000) == 0xFF)
+        var loading = StateVisitor(loading: saved.bytes)
+        card.visitState(&loading)
+        host.updateMappings()
+        #expect(board.in(0xC000) == 0x61)
+    }
+
+    @Test func interruptRouting() {
+        let inputA = PCIAddress(slot: 1).interruptInput(pin: 1)
+        let inputB = PCIAddress(slot: 4).interruptInput(pin: 2)
+        #expect(PCIInterruptRouter.line(slot: 4, pin: 1) == 0)
+        bridge.setInput(inputA, true)
+        #expect(board.levels[16] && !board.levels[11])
+        write(1, 0x60, 0x0B, 1)
+        #expect(board.levels[11])
+        bridge.setInput(inputB, true)
+        bridge.setInput(inputA, false)
+        #expect(board.levels[11], "the line is shared")
+        write(1, 0x60, 0x0A, 1)
+        #expect(!board.levels[11] && board.levels[10])
+        write(1, 0x60, 0x80, 1)
+        #expect(!board.levels[10] && board.levels[16])
+        bridge.setInput(inputB, false)
+        #expect(!board.levels[16])
+    }
+}
