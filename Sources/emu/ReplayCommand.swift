@@ -1,0 +1,141 @@
+import ArgumentParser
+import Boundary
+import Foundation
+import Machine
+import MachineState
+import Passthrough
+import Replay
+
+/// What `replay` and `verify` share: a machine driven by a recording.
+struct ReplaySession {
+    let reader: LogReader
+    let door: ReplayBoundary
+    let machine: PCMachine
+
+    init(file: String, replacements: [String: String]) throws {
+        reader = try LogReader(path: file)
+        let setup = try MachineSetup(header: reader.header, recording: file, replacements: replacements)
+        door = ReplayBoundary(reader: reader, names: EventText.place)
+        machine = try PCMachine(configuration: setup.configuration, image: try setup.bootImage(), door: door)
+        door.memory = machine
+        if let reason = reader.endsEarly {
+            Message.say("\(file): the recording ends early (\(reason)): it is replayed up to its last whole chunk")
+        }
+    }
+
+    /// Runs to the end or to `until`. Progress goes to the terminal when it takes long.
+    func run(until: Position?) throws -> PCMachine.Outcome {
+        let progress = Progress(total: reader.chunks.last?.firstPosition ?? 0)
+        defer { progress.clear() }
+        while true {
+            let next = min(until ?? .max, machine.cpu.position + 20_000_000)
+            let outcome = try machine.run(until: next)
+            if let damage = door.damage { throw damage }
+            guard case .positionReached = outcome else { return outcome }
+            if machine.cpu.position >= until ?? .max { return outcome }
+            progress.show(machine.cpu.position)
+        }
+    }
+
+    var summary: String {
+        "\(machine.cpu.position) instructions, \(Message.seconds(machine.moment.time)) virtual, "
+            + "\(door.eventNumber) events, \(door.digestsChecked) digests agree"
+    }
+}
+
+struct ImageOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The recorded kernel, if it is not where it was.", valueName: "file"))
+    var kernel: String?
+    @Option(help: ArgumentHelp("The recorded initial RAM disk, if it is not where it was.", valueName: "file"))
+    var initrd: String?
+
+    var replacements: [String: String] {
+        var paths: [String: String] = [:]
+        if let kernel { paths["kernel"] = kernel }
+        if let initrd { paths["initrd"] = initrd }
+        return paths
+    }
+}
+
+/// `emu replay`: shows the same console output again.
+struct ReplayCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "replay", abstract: "Replay a recording; shows the serial console's output again.")
+
+    @Argument(help: "The recording.")
+    var file: String
+    @Option(help: ArgumentHelp("Stop at this position (instructions since power-on).", valueName: "position"))
+    var until: UInt64?
+    @OptionGroup var images: ImageOptions
+
+    func run() throws {
+        let session = try ReplaySession(file: file, replacements: images.replacements)
+        session.door.onSend = { source, bytes in
+            if source == Channel.serial0.rawValue { FileHandle.standardOutput.write(Data(bytes)) }
+        }
+        showDevicesConsole(session)
+        let started = ContinuousClock.now
+        let outcome = try session.run(until: until)
+        let elapsed = (ContinuousClock.now - started).seconds
+        Message.say("\(Message.describe(outcome)): \(session.summary); \(Message.decimal(elapsed)) s")
+    }
+}
+
+/// At the devices boundary the console is what is written to the serial port's data register.
+private func showDevicesConsole(_ session: ReplaySession) {
+    guard session.reader.header.boundary == .devices else { return }
+    var isDivisor = false
+    session.door.onPortWrite = { port, value in
+        // Bit 7 of the line control register turns the data register into a divisor.
+        if port == 0x3FB { isDivisor = value & 0x80 != 0 }
+        if port == 0x3F8, !isDivisor { FileHandle.standardOutput.write(Data([UInt8(truncatingIfNeeded: value)])) }
+    }
+}
+
+/// `emu verify`: silent; the exit status tells.
+struct VerifyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "verify", abstract: "Replay silently and check every digest; exits with 1 at the first divergence.")
+
+    @Argument(help: "The recordings.")
+    var files: [String]
+    @OptionGroup var images: ImageOptions
+
+    func run() throws {
+        var failed = false
+        for file in files {
+            do {
+                let session = try ReplaySession(file: file, replacements: images.replacements)
+                _ = try session.run(until: nil)
+                print("\(file): OK: \(session.summary)")
+            } catch let divergence as Divergence {
+                print("\(file): DIVERGED: \(divergence)")
+                failed = true
+            } catch let error as LogError {
+                print("\(file): FAILED: \(error)")
+                failed = true
+            } catch let error as UserError {
+                print("\(file): FAILED: \(error)")
+                failed = true
+            }
+        }
+        if failed { throw ExitCode(1) }
+    }
+}
+
+/// A line on the terminal for what takes longer than a second.
+final class Progress {
+    private let total: Position
+    private let started = ContinuousClock.now
+    private var shown = false
+
+    init(total: Position) { self.total = total }
+
+    func show(_ position: Position) {
+        guard isatty(STDERR_FILENO) == 1, isatty(STDOUT_FILENO) == 0, ContinuousClock.now - started > .seconds(1) else { return }
+        shown = true
+        let share = total > 0 ? " (\(min(position * 100 / total, 100)) %)" : ""
+        FileHandle.standardError.write(Data("\remu: position \(position)\(share) ".utf8))
+    }
+    func clear() {
+        if shown { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+    }
+}

@@ -1,0 +1,200 @@
+import ArgumentParser
+import Boundary
+import Foundation
+import Machine
+import MachineState
+import Passthrough
+import Replay
+
+/// `emu run`, the default: boots a machine, and records it if asked to.
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "run", abstract: "Boot a machine; with --boundary, record the run.",
+        discussion: """
+            The terminal is the guest's serial console: Ctrl-a x quits, Ctrl-a h lists keys.
+            A script (--script) has one command a line: wait "TEXT" [SECONDS], type "TEXT\\n", key ctrl-alt-delete,
+            sleep SECONDS [host|virtual], poweroff, quit.
+            """)
+
+    enum BoundaryOption: String, ExpressibleByArgument, CaseIterable { case inputs, devices }
+    enum DeviceClock: String, ExpressibleByArgument, CaseIterable { case virtual, host }
+    enum PaceOption: String, ExpressibleByArgument, CaseIterable { case realtime, free }
+
+    @Option(help: "Record, with the line between inside and outside here: inputs or devices.")
+    var boundary: BoundaryOption?
+    @Option(help: ArgumentHelp("The recording. Without it a name is chosen.", valueName: "file"))
+    var record: String?
+    @Flag(help: "With --boundary: draw the line there, but record nothing.")
+    var noRecord = false
+    @Option(help: ArgumentHelp("A Linux kernel (bzImage) or a multiboot ELF kernel.", valueName: "file"))
+    var kernel: String
+    @Option(help: ArgumentHelp("Its initial RAM disk, or a multiboot module.", valueName: "file"))
+    var initrd: String?
+    @Option(help: ArgumentHelp("The kernel's command line.", valueName: "text"))
+    var append = ""
+    @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
+    var memory = MemoryOption(bytes: 256 << 20)
+    @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    var serial = SerialOption.stdio
+    @Option(help: ArgumentHelp("Drive the guest by a script.", valueName: "file"))
+    var script: String?
+    @Option(help: "At the devices boundary: what the devices take for time.")
+    var deviceClock = DeviceClock.virtual
+    @Option(help: "How idle time passes: with the host's clock, or skipped at once.")
+    var pace = PaceOption.realtime
+    @Option(help: ArgumentHelp("One instruction takes 2^N ns of virtual time (0 to 10).", valueName: "n"))
+    var clockShift: UInt8 = 3
+    @Option(help: ArgumentHelp("Date at power-on: utc, localtime, or seconds since 1970.", valueName: "date"))
+    var rtc = "utc"
+    @Option(help: ArgumentHelp("Instructions between digests in the recording.", valueName: "n"))
+    var digestInterval: UInt64 = 50_000_000
+    @Flag(help: "Use a Linux kernel's 32-bit entry.")
+    var entry32 = false
+    @Flag(help: "A reset boots again instead of ending the run.")
+    var reboot = false
+    @Option(help: ArgumentHelp("End the run at this position.", valueName: "position"))
+    var until: UInt64?
+
+    func validate() throws {
+        if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
+        if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
+        if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
+        if clockShift > 10 { throw ValidationError("--clock-shift is 0 to 10, not \(clockShift)") }
+        if digestInterval < 1000 { throw ValidationError("--digest-interval is 1000 at least, not \(digestInterval)") }
+        if memory.bytes < 16 << 20 || memory.bytes > 8 << 30 || memory.bytes % 4096 != 0 {
+            throw ValidationError("--memory is 16M to 8G in whole pages, not \(memory.bytes) bytes")
+        }
+    }
+
+    func run() throws {
+        var configuration = PCConfiguration()
+        configuration.memory = memory.bytes
+        configuration.boundary = boundary == .devices ? .devices : .inputs
+        configuration.clockShift = clockShift
+        configuration.date = try date()
+        configuration.commandLine = append
+        configuration.entersIn32Bits = entry32
+        configuration.endsAtReset = !reboot
+        let setup = try MachineSetup(configuration: configuration, kernel: kernel, initrd: initrd)
+        let image = try setup.bootImage()
+        let parsed = try script.map { path -> (Script, String) in
+            guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+                throw UserError("--script \(path): there is no such text file")
+            }
+            return (try Script(text: text, name: path), path)
+        }
+
+        let live = LiveBoundary(pace: pace == .free ? .free : .realTime)
+        var door: any HostBoundary = live
+        var plane: DevicePlane?
+        if configuration.boundary == .devices {
+            let devices = DevicePlane(
+                configuration: configuration, memoryMap: try MemoryMap(size: memory.bytes),
+                clock: deviceClock == .host ? .host : .virtual, host: live)
+            devices.shift = clockShift
+            plane = devices
+            door = devices
+        }
+        var recorder: RecordingBoundary?
+        var file: String?
+        if boundary != nil, !noRecord {
+            let path = record ?? defaultName()
+            let header = setup.header(digestInterval: digestInterval)
+            let boundary = RecordingBoundary(
+                wrapping: door, writer: try LogWriter(path: path, header: header), header: header)
+            recorder = boundary
+            door = boundary
+            file = path
+            if record == nil { Message.say("recording to \(path)") }
+        }
+        let machine = try PCMachine(configuration: configuration, image: image, door: door)
+        plane?.insideMemory = recorder ?? machine as any InsideMemory
+        recorder?.memory = machine
+        let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
+        try connect(live, runner)
+        runner?.start()
+
+        let started = ContinuousClock.now
+        let outcome = try drive(machine, recorder)
+        let elapsed = ContinuousClock.now - started
+        Terminal.restore()
+        let rate = Double(machine.cpu.position) / elapsed.seconds / 1e6
+        Message.say(
+            "\(Message.describe(outcome)) after \(machine.cpu.position) instructions, "
+                + "\(Message.seconds(machine.moment.time)) virtual, \(Message.decimal(elapsed.seconds)) s host "
+                + "(\(Message.decimal(rate)) million instructions a second)")
+        if let file { Message.say("recorded to \(file): \(Message.fileSize(file)) bytes") }
+        if let failure = runner?.failure { throw UserError(failure) }
+        if case .ended(.shutdown, _) = outcome { throw ExitCode(3) }
+        if case .ended(.poweredOff, let code?) = outcome {
+            // As QEMU's isa-debug-exit: never 0.
+            throw ExitCode(Int32(truncatingIfNeeded: code << 1 | 1))
+        }
+    }
+
+    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?) throws -> PCMachine.Outcome {
+        while true {
+            if let failure = recorder?.failure { throw failure }
+            let next = min(until ?? .max, machine.cpu.position + 100_000_000)
+            let outcome = try machine.run(until: next)
+            if case .positionReached = outcome {
+                if machine.cpu.position >= until ?? .max { return try machine.end(.positionReached) }
+                continue
+            }
+            if let failure = recorder?.failure { throw failure }
+            return outcome
+        }
+    }
+
+    private func connect(_ live: LiveBoundary, _ runner: ScriptRunner?) throws {
+        let backend: any SerialBackend
+        switch serial {
+        case .stdio: backend = TerminalBackend(reads: script == nil, quit: { live.requestQuit() })
+        case .file(let path): backend = try FileBackend(path: path)
+        case .pty:
+            let pty = try PtyBackend()
+            Message.say("serial console on \(pty.name)")
+            backend = pty
+        case .tcp(let host, let port): backend = try TCPBackend(host: host, port: port)
+        case .none: backend = NullBackend()
+        }
+        live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
+        backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
+    }
+
+    private func date() throws -> UInt64 {
+        let now = Date().timeIntervalSince1970
+        switch rtc {
+        case "utc": return UInt64(max(now, 0))
+        case "localtime": return UInt64(max(now + Double(TimeZone.current.secondsFromGMT()), 0))
+        default:
+            guard let seconds = UInt64(rtc), seconds < 1 << 40 else {
+                throw ValidationError("--rtc is utc, localtime or seconds since 1970, not “\(rtc)”")
+            }
+            return seconds
+        }
+    }
+
+    /// A name that is not taken yet.
+    private func defaultName() -> String {
+        for number in 1... {
+            let name = "emu-\(number).emurec"
+            if !FileManager.default.fileExists(atPath: name) { return name }
+        }
+        return "emu.emurec"
+    }
+}
+
+/// Serial output to its backend, and to the script that listens.
+private final class TeeSink: HostSink {
+    private let backend: any SerialBackend
+    private let runner: ScriptRunner?
+    init(_ backend: any SerialBackend, _ runner: ScriptRunner?) {
+        self.backend = backend
+        self.runner = runner
+    }
+    func send(_ bytes: [UInt8]) {
+        backend.send(bytes)
+        runner?.heard(bytes)
+    }
+    func ask(_ question: UInt32) -> UInt64 { 0 }
+}

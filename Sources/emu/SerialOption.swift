@@ -1,0 +1,50 @@
+import ArgumentParser
+
+/// `--serial`: where the guest's first serial port leads.
+enum SerialOption: ExpressibleByArgument, Equatable {
+    case stdio
+    case file(String)
+    case pty
+    case tcp(host: String, port: UInt16)
+    case none
+
+    init?(argument: String) {
+        switch argument {
+        case "stdio": self = .stdio
+        case "pty": self = .pty
+        case "none": self = .none
+        default:
+            if argument.hasPrefix("file:"), argument.count > 5 {
+                self = .file(String(argument.dropFirst(5)))
+            } else if argument.hasPrefix("tcp:") {
+                let parts = argument.dropFirst(4).split(separator: ":", omittingEmptySubsequences: false)
+                guard parts.count == 2, let port = UInt16(parts[1]) else { return nil }
+                self = .tcp(host: parts[0].isEmpty ? "127.0.0.1" : String(parts[0]), port: port)
+            } else {
+                return nil
+            }
+        }
+    }
+
+    var defaultValueDescription: String { "stdio" }
+}
+
+/// `--memory`: MiB, or a number with K, M or G.
+struct MemoryOption: ExpressibleByArgument, Equatable {
+    /// Bytes.
+    var bytes: UInt64
+
+    init(bytes: UInt64) { self.bytes = bytes }
+    init?(argument: String) {
+        var digits = argument
+        var unit: UInt64 = 1 << 20
+        if let last = argument.last, let known = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30][last.uppercased()] {
+            unit = UInt64(known)
+            digits.removeLast()
+        }
+        guard let number = UInt64(digits), number > 0, number <= 1 << 40 else { return nil }
+        bytes = number * unit
+    }
+
+    var defaultValueDescription: String { "\(bytes >> 20)M" }
+}

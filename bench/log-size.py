@@ -1,0 +1,124 @@
+"""The scenarios of bench/log-size, their runs, the table and the plot. Called by bench/log-size."""
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+EMU, KERNEL, OUT = os.environ["EMU"], os.environ["KERNEL"], os.environ["OUT"]
+INITRD = os.path.join(OUT, "initrd.gz")
+APPEND = "console=ttyS0 panic=-1"
+
+
+def typing(count):
+    """A script that types `count` keys in lines of ten, with pauses of virtual time between them."""
+    generator = random.Random(1)
+    lines = []
+    for index in range(count // 10):
+        lines += [f'type "{key}"\nsleep 0.{generator.randint(20, 90):03d} virtual' for key in "echo abcd"]
+        lines += ['type "\\n"', 'wait "emu# "']
+    return "\n".join(lines)
+
+
+SCENARIOS = {
+    "boot": "",
+    "idle 60 s": "sleep 60 virtual",
+    "500 keys": typing(500),
+}
+
+
+def script(name, body):
+    path = os.path.join(OUT, name.replace(" ", "-") + ".script")
+    with open(path, "w") as file:
+        file.write(f'wait "emu# " 300\n{body}\ntype "poweroff -f\\n"\n')
+    return path
+
+
+def run(path, *options):
+    """Runs a scenario; returns seconds of host time."""
+    start = time.monotonic()
+    subprocess.run(
+        [EMU, "--kernel", KERNEL, "--initrd", INITRD, "--append", APPEND, "--script", path, "--pace", "free",
+         "--rtc", "1700000000", *options], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def qemu(path):
+    """Bytes of QEMU's log for a boot to the shell and power-off; None without QEMU or for other scenarios."""
+    if not shutil.which("qemu-system-x86_64"):
+        return None
+    log = os.path.join(OUT, "qemu.bin")
+    process = subprocess.Popen(
+        ["qemu-system-x86_64", "-m", "256", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
+         "-icount", f"shift=3,rr=record,rrfile={log}", "-kernel", KERNEL, "-initrd", INITRD, "-append", APPEND],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    text = b""
+    while not text.endswith(b"emu# "):
+        byte = process.stdout.read(1)
+        if not byte:
+            return None
+        text += byte
+    process.stdin.write(b"poweroff -f\n")
+    process.stdin.flush()
+    process.communicate()
+    return os.path.getsize(log)
+
+
+def main():
+    rows = []
+    for name, body in SCENARIOS.items():
+        path = script(name, body)
+        plain = run(path)
+        for boundary in ["inputs", "devices"]:
+            file = os.path.join(OUT, f"{name.replace(' ', '-')}-{boundary}.emurec")
+            seconds = run(path, f"--boundary={boundary}", "--record", file)
+            # The pair of this recording, in the same minute of the same machine.
+            plain = min(plain, run(path, *(["--boundary=devices", "--no-record"] if boundary == "devices" else [])))
+            info = json.loads(subprocess.check_output([EMU, "info", "--json", file]))
+            subprocess.run([EMU, "verify", file], check=True, stdout=subprocess.DEVNULL)
+            rows.append({
+                "scenario": name, "boundary": boundary, "bytes": info["bytes"],
+                "bytes per virtual s": round(info["bytes"] / info["virtualSeconds"], 1),
+                "bytes per 1000 instructions": round(info["bytes"] * 1000 / info["instructions"], 5),
+                "transactions": info["transactions"],
+                "bytes per transaction": round(info["bytesPerTransaction"], 3) if info["transactions"] else "",
+                "run time / unrecorded": round(seconds / plain, 3),
+                "events": " ".join(f"{kind} {count}" for kind, count in sorted(info["events"].items())),
+            })
+            print(f"{name}, {boundary}: {info['bytes']} bytes", file=sys.stderr)
+        if name == "boot" and (size := qemu(path)) is not None:
+            rows.append({"scenario": name, "boundary": "QEMU rr=record", "bytes": size})
+    columns = list(rows[0])
+    with open(os.path.join(OUT, "log-size.csv"), "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
+    plot(rows)
+    print(f"\nwritten: {OUT}/log-size.csv, {OUT}/log-size.svg", file=sys.stderr)
+
+
+def plot(rows):
+    """Bars on a logarithmic scale."""
+    import math
+    height = 26 * len(rows) + 40
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}" font-family="sans-serif" font-size="13">']
+    for index, row in enumerate(rows):
+        y = 30 + index * 26
+        width = 70 * math.log10(max(row["bytes"], 1))
+        colour = {"inputs": "#4c78a8", "devices": "#f58518"}.get(row["boundary"], "#999999")
+        parts.append(f'<text x="4" y="{y + 14}">{row["scenario"]}, {row["boundary"]}</text>')
+        parts.append(f'<rect x="200" y="{y}" width="{width:.0f}" height="18" fill="{colour}"/>')
+        parts.append(f'<text x="{206 + width:.0f}" y="{y + 14}">{row["bytes"]} bytes</text>')
+    parts.append('<text x="4" y="18">Log size (logarithmic scale)</text></svg>')
+    with open(os.path.join(OUT, "log-size.svg"), "w") as file:
+        file.write("\n".join(parts))
+
+
+main()
