@@ -194,8 +194,9 @@ struct DifferentialGenerator {
         // XSAVEOPT and XRSTOR, which hosts have.
         let isFence = operation == .fence
         // PREFETCH of a register is undefined on AMD processors and does nothing on Intel's.
-        let isPrefetch = operation == .prefetch
-        let isMemory = needs && !isFence && (isPrefetch || (onlyMemory ? random.chance(97) : random.chance(55)))
+        // BOUND of a register is an EVEX prefix, which the host may know.
+        let isAlwaysMemory = operation == .prefetch || operation == .bound
+        let isMemory = needs && !isFence && (isAlwaysMemory || (onlyMemory ? random.chance(97) : random.chance(55)))
         if row.attributes.contains(.lockable), isMemory ? random.chance(12) : random.chance(1) {
             prefixes.append(0xF0)
         } else if form.map == 0, random.chance(1), operation != .nop {
