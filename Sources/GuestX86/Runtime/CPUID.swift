@@ -11,7 +11,7 @@ package enum CPUID {
         1 << 0 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13
         | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26
     // Leaf 1, ECX: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT, hypervisor
-    static let features2: UInt32 = 1 << 13 | 1 << 23 | 1 << 31
+    static let features2: UInt32 = 1 << 0 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 23 | 1 << 31
     // 80000001h EDX: SYSCALL NX RDTSCP LM
     static let extended: UInt32 = 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29
     // 80000001h ECX: LAHF in 64-bit mode
