@@ -59,6 +59,8 @@ let package = Package(
             swiftSettings: common),
         .testTarget(
             name: "ReplayTests", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
+        // They run the program that is built beside them.
+        .testTarget(name: "CommandTests", dependencies: ["emu"], swiftSettings: common),
         .testTarget(
             name: "MachineTests",
             dependencies: ["TestSupport", "Machine", "Replay", "Boundary", "Passthrough", "MachineState"],
