@@ -42,7 +42,10 @@ package final class PCMachine {
     /// - Parameters:
     ///   - image: what RAM and CPU hold at power-on.
     ///   - door: what stands at the boundary.
-    package init(configuration: PCConfiguration, image: BootImage, door: any HostBoundary) throws(BootError) {
+    ///   - engine: what executes the CPU's code; makes no difference to what happens.
+    package init(
+        configuration: PCConfiguration, image: BootImage, door: any HostBoundary, engine: EngineKind = .best
+    ) throws(BootError) {
         self.configuration = configuration
         self.image = image
         self.door = door
@@ -50,7 +53,7 @@ package final class PCMachine {
         ram = GuestRAM(size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit)
         clock = VirtualClock(shift: configuration.clockShift)
         link = Link()
-        cpu = X86CPU(ram: ram, bus: link)
+        cpu = X86CPU(ram: ram, bus: link, engine: engine)
         vga = VGA(scheduler: scheduler)
         scheduler.register(vga)
         bus.attach(vga)

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Boundary
+import CPUCore
 import Foundation
 import Machine
 import MachineState
@@ -12,11 +13,11 @@ struct ReplaySession {
     let door: ReplayBoundary
     let machine: PCMachine
 
-    init(file: String, replacements: [String: String]) throws {
+    init(file: String, replacements: [String: String], engine: EngineKind) throws {
         reader = try LogReader(path: file)
         let setup = try MachineSetup(header: reader.header, recording: file, replacements: replacements)
         door = ReplayBoundary(reader: reader, names: EventText.place)
-        machine = try PCMachine(configuration: setup.configuration, image: try setup.bootImage(), door: door)
+        machine = try PCMachine(configuration: setup.configuration, image: try setup.bootImage(), door: door, engine: engine)
         door.memory = machine
         if let reason = reader.endsEarly {
             Message.say("\(file): the recording ends early (\(reason)): it is replayed up to its last whole chunk")
@@ -66,9 +67,10 @@ struct ReplayCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Stop at this position (instructions since power-on).", valueName: "position"))
     var until: UInt64?
     @OptionGroup var images: ImageOptions
+    @OptionGroup var engine: EngineOptions
 
     func run() throws {
-        let session = try ReplaySession(file: file, replacements: images.replacements)
+        let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
         session.door.onSend = { source, bytes in
             if source == Channel.serial0.rawValue { FileHandle.standardOutput.write(Data(bytes)) }
         }
@@ -76,6 +78,7 @@ struct ReplayCommand: ParsableCommand {
         let started = ContinuousClock.now
         let outcome = try session.run(until: until)
         let elapsed = (ContinuousClock.now - started).seconds
+        engine.report(session.machine, seconds: elapsed)
         Message.say("\(Message.describe(outcome)): \(session.summary); \(Message.decimal(elapsed)) s")
     }
 }
@@ -98,12 +101,13 @@ struct VerifyCommand: ParsableCommand {
     @Argument(help: "The recordings.")
     var files: [String]
     @OptionGroup var images: ImageOptions
+    @OptionGroup var engine: EngineOptions
 
     func run() throws {
         var failed = false
         for file in files {
             do {
-                let session = try ReplaySession(file: file, replacements: images.replacements)
+                let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
                 _ = try session.run(until: nil)
                 print("\(file): OK: \(session.summary)")
             } catch let divergence as Divergence {

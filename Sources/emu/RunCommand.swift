@@ -53,6 +53,7 @@ struct RunCommand: ParsableCommand {
     var reboot = false
     @Option(help: ArgumentHelp("End the run at this position.", valueName: "position"))
     var until: UInt64?
+    @OptionGroup var engine: EngineOptions
 
     func validate() throws {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
@@ -106,7 +107,8 @@ struct RunCommand: ParsableCommand {
             file = path
             if record == nil { Message.say("recording to \(path)") }
         }
-        let machine = try PCMachine(configuration: configuration, image: image, door: door)
+        let machine = try PCMachine(
+            configuration: configuration, image: image, door: door, engine: engine.engine)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
         let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
@@ -117,6 +119,7 @@ struct RunCommand: ParsableCommand {
         let outcome = try drive(machine, recorder)
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
+        engine.report(machine, seconds: elapsed.seconds)
         let rate = Double(machine.cpu.position) / elapsed.seconds / 1e6
         Message.say(
             "\(Message.describe(outcome)) after \(machine.cpu.position) instructions, "
