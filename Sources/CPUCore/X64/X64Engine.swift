@@ -3,8 +3,6 @@
 
     /// Executes blocks as generated x86-64 code, those that are executed often; the interpreter does the others.
     package final class X64Engine {
-        /// The bit of a block's mode that tells the TLB of user code from the supervisor's.
-        static let userBit: UInt32 = 1 << 3
         /// The execution at which a block is compiled.
         private let threshold: UInt32
         private static let codeBytes = 64 << 20
@@ -91,7 +89,7 @@
             while true {
                 if core.pointee.exitRequest != 0 { return .leave }
                 let pc = core.pointee.pc
-                guard let block = jumpCache[BlockCache.jumpIndex(pc)], block.pointee.pc == pc, block.pointee.mode == mode
+                guard let block = jumpCache[BlockCache.jumpIndex(pc, mode)], block.pointee.pc == pc, block.pointee.mode == mode
                 else {
                     // Found by the next call, the jump will be patched the next time.
                     return .lookUp
@@ -107,7 +105,7 @@
                     guard compile(block) else { return .lookUp }
                 }
                 let entry = block.pointee.entry.unsafelyUnwrapped
-                entries[EntryTable.index(pc)] = EntryTable.Entry(
+                entries[EntryTable.index(pc, mode)] = EntryTable.Entry(
                     key: EntryTable.key(pc, mode), code: UInt64(UInt(bitPattern: entry)))
                 if site != 0 { patch(site, entry) }
                 site = 0

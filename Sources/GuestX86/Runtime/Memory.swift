@@ -193,15 +193,15 @@ extension X86CPU {
         let inFirst = min(size, 4096 - Int(linear & 0xFFF))
         if inFirst == size {
             if let offset = ram.offset(of: first.physical) {
-                let flushes = tlbFlushes
+                let changes = tlbChanges
                 willWriteRAM(offset, size)
                 if size == 16 {
                     (ram.base + offset).storeBytes(of: value, as: SIMD2<UInt64>.self)
                 } else {
                     writeRAM(offset, size, value.x)
                 }
-                // A store to a page table that emptied the TLB ended the watch over the tables that `first` comes from.
-                if tlbFlushes == flushes { fill(linear, first, offset) }
+                // A store to a page table may have changed what `first` comes from, or ended the watch over it.
+                if tlbChanges == changes { fill(linear, first, offset) }
             } else if size == 16 {
                 writeDevice(first.physical, 8, value.x)
                 writeDevice(first.physical &+ 8, 8, value.y)
@@ -237,8 +237,12 @@ extension X86CPU {
             entry.pointee.addend = host &- page
         }
         entry.pointee.read = page
-        entry.pointee.write =
-            translation.isWritable && ram.pageFlags[offset >> 12] == 0 ? page : TLBEntry.invalid
+        if translation.isWritable, ram.pageFlags[offset >> 12] == 0 {
+            entry.pointee.write = page
+            writableSince[offset >> 12] = tlbFlushes
+        } else {
+            entry.pointee.write = TLBEntry.invalid
+        }
     }
 
     @inline(__always)
@@ -270,14 +274,11 @@ extension X86CPU {
         ram.markDirty(page: page)
         if flags & GuestRAM.pageTable != 0 {
             // TLB entries come from present paging-structure entries only: others may change freely.
-            var entry = offset & ~7
-            while entry < offset + size {
-                let old = (ram.base + entry).load(as: UInt64.self)
-                if old & 1 != 0 || (old >> 32) & 1 != 0 {
-                    flushTLB()
-                    break
-                }
-                entry += 8
+            let step = state.pointee.cr4 & CR4.pae != 0 ? 8 : 4
+            var entry = offset & ~(step - 1)
+            while entry < offset + size, ram.pageFlags[page] & GuestRAM.pageTable != 0 {
+                if (ram.base + entry).load(as: UInt32.self) & 1 != 0 { tableWillChange(entry) }
+                entry += step
             }
         }
         if flags & GuestRAM.code != 0, blocks.willWrite(page: page, offset: offset & 0xFFF, length: size) {

@@ -34,8 +34,15 @@ package final class X86CPU {
         package let generator: X64Engine?
     #endif
     var watchedTables: [Int32] = []
-    /// Times that the TLB was emptied.
-    var tlbFlushes = 0
+    /// Times that something was taken out of the TLB, and times that all was.
+    var tlbChanges: UInt64 = 0
+    var tlbFlushes: UInt64 = 1
+    /// Per RAM page, `tlbFlushes` when it was last given the plain right to write in a TLB; and for a page of the lowest
+    /// page tables, the linear address that its first entry maps (`manyBases` if there are several).
+    let writableSince: UnsafeMutablePointer<UInt64>
+    let tableBase: UnsafeMutablePointer<UInt64>
+    /// A supervisor's block in the lower half of the address space may be in the jump cache.
+    var supervisorRunsLow = false
     /// Bits 3...0 of DR6 for the #DB being delivered.
     var debugHits: UInt64 = 0
     /// An interrupt or exception has been delivered by the present instruction: a single step ends without a trap.
@@ -53,6 +60,10 @@ package final class X86CPU {
         Slot.verifyLayout()
         self.ram = ram
         self.bus = bus
+        writableSince = .allocate(capacity: ram.pageCount)
+        writableSince.initialize(repeating: 0, count: ram.pageCount)
+        tableBase = .allocate(capacity: ram.pageCount)
+        tableBase.initialize(repeating: Self.manyBases, count: ram.pageCount)
         blocks = BlockCache(ram: ram)
         translator = Translator(ir: builder)
         helpers = HelperTable.make()
@@ -86,6 +97,8 @@ package final class X86CPU {
         helpers.deallocate()
         lightHelpers.deallocate()
         codeBuffer.deallocate()
+        writableSince.deallocate()
+        tableBase.deallocate()
         memory.deallocate()
         watchfulTLB.entries.deallocate()
     }
@@ -275,7 +288,8 @@ package final class X86CPU {
             if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
             return
         }
-        blocks.jumpCache[BlockCache.jumpIndex(state.pointee.core.pc)] = block
+        if !mode.contains(.user), !isUpperHalf(linearPC) { supervisorRunsLow = true }
+        blocks.jumpCache[BlockCache.jumpIndex(state.pointee.core.pc, mode.rawValue)] = block
     }
 
     private var codeBase: UInt64 {
@@ -323,11 +337,7 @@ package final class X86CPU {
         }
         let block = blocks.add(
             builder, endPC: endPC, mode: mode.rawValue, page: page, secondPage: secondPage == Self.onePage ? -1 : secondPage)
-        blocks.takeNewlyWatched { page in
-            let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(page) << 12
-            supervisorTLB.protect(hostPage: host)
-            userTLB.protect(hostPage: host)
-        }
+        blocks.takeNewlyWatched { protect(page: $0) }
         return block
     }
 
