@@ -13,6 +13,8 @@ package final class X86CPU {
         case halted
         /// Triple fault.
         case shutdown
+        /// The debugger wants to stop: see `CPUDebugger.stop`.
+        case debugger
     }
 
     package let state: UnsafeMutablePointer<X86State>
@@ -30,6 +32,8 @@ package final class X86CPU {
     var watchedTables: [Int32] = []
     /// Bits 3...0 of DR6 for the #DB being delivered.
     var debugHits: UInt64 = 0
+    /// What a debugger outside has asked for.
+    package let debugger = CPUDebugger()
     /// An interrupt or exception has been delivered by the present instruction: a single step ends without a trap.
     var hasDelivered = false
     /// The code segment base that the jump cache was filled for.
@@ -200,6 +204,11 @@ package final class X86CPU {
             if state.pointee.isHalted { return .halted }
             let position = state.pointee.core.position
             if position >= limit { return .horizon }
+            var limit = limit
+            if debugger.isArmed {
+                if stopsForDebugger(position) { return .debugger }
+                limit = min(limit, max(debugger.stopPosition, position + 1))
+            }
             modeChanged()
             let mode = self.mode
             if mode.contains(.singleStep) || state.pointee.systemFlags & EFlags.rf != 0
@@ -217,7 +226,7 @@ package final class X86CPU {
                 case .lookUp: lookUp(mode)
                 case .horizon:
                     let left = limit - state.pointee.core.position
-                    if left == 0 { return .horizon }
+                    if left == 0 { break }
                     runShort(mode, Int(min(left, isShadowed ? 1 : 64)))
                 case .leave: break
                 case .fault: deliverException()
@@ -238,6 +247,11 @@ package final class X86CPU {
         guard let block = findOrTranslate(mode) else { return deliverException() }
         if isTemporary {
             // One instruction from outside RAM: cannot be kept.
+            if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
+            return
+        }
+        // What begins at a breakpoint must come by the run loop.
+        if debugger.isArmed, debugger.isBreakpoint(linearPC) {
             if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
             return
         }
@@ -315,6 +329,13 @@ package final class X86CPU {
             let bytes = (ram.base + Int(page) * 4096 + offset).assumingMemoryBound(to: UInt8.self)
             outcome = translator.translate(
                 bytes, available: 4096 - offset, pc: pc, linear: linear, mode: mode, limit: limit)
+            if builder.instructionCount > 1, debugger.isArmed,
+                let cut = debugger.firstBreakpoint(after: linear, before: linear &+ (outcome.endPC &- pc))
+            {
+                let before = (0..<builder.instructionCount).count { UInt64(builder.pcOffsets[$0]) < cut &- linear }
+                outcome = translator.translate(
+                    bytes, available: 4096 - offset, pc: pc, linear: linear, mode: mode, limit: before)
+            }
             if builder.instructionCount > 0 { return (outcome.endPC, Self.onePage) }
         } else {
             outcome = Translator.Outcome(endPC: pc, needsMore: true, isTooLong: false)
@@ -405,16 +426,40 @@ package final class X86CPU {
     package func visitState(_ visitor: inout StateVisitor) {
         state.pointee.visit(&visitor)
         if visitor.mode == .load {
+            // Translated code stays: it belongs to the contents of RAM, whose changes are noted one by one.
             flushTLB()
-            blocks.flushAll()
             modeChanged()
+            clearTransients()
         }
+    }
+
+    /// What is dead between two instructions.
+    private func clearTransients() {
+        state.pointee.core.exitRequest = 0
+        state.pointee.core.currentOp = nil
+        state.pointee.core.currentBlock = nil
+        debugHits = 0
+        hasDelivered = false
+        debugger.clearPending()
     }
 
     /// RAM has been replaced or changed behind the CPU's back: nothing translated is valid.
     package func forgetTranslations() {
         flushTLB()
         blocks.flushAll()
+    }
+
+    /// Replaces a page of RAM by 4096 bytes, as a bus master would.
+    package func replace(page: Int, from source: UnsafeRawPointer) {
+        willWriteRAM(page << 12, 4096)
+        (ram.base + (page << 12)).copyMemory(from: source, byteCount: 4096)
+    }
+
+    /// Calls `body` for every page of RAM written since the last call.
+    package func takeTouchedPages(_ body: (Int) -> Void) {
+        ram.takeTouched(body)
+        supervisorTLB.protectAll()
+        userTLB.protectAll()
     }
 
     /// Digest of RAM. Afterwards every page is watched for its first write.
