@@ -122,3 +122,13 @@ package final class LogReader {
         }
     }
 }
+
+extension LogReader {
+    /// The position of event number `event`; nil when there are not so many.
+    package func position(ofEvent event: UInt64) throws(LogError) -> Position? {
+        guard let chunk = chunks.lastIndex(where: { $0.firstEvent <= event }) else { return nil }
+        let events = try events(inChunk: chunk)
+        let index = event - chunks[chunk].firstEvent
+        return index < UInt64(events.count) ? events[Int(index)].position : nil
+    }
+}

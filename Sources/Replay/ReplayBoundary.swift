@@ -3,7 +3,7 @@ import MachineState
 
 /// The door of a replay: everything comes from the log. Opens nothing on the host.
 package final class ReplayBoundary: HostBoundary {
-    private let reader: LogReader
+    package let reader: LogReader
     private let header: LogHeader
     private var events: [LogEvent] = []
     private var cursor = 0

@@ -57,6 +57,8 @@ package final class CPUDebugger {
     /// No breakpoint stops here: the place that execution goes on from.
     package var skipPosition: Position = .max
     package var skipPhase: UInt32 = 0
+    /// The position that the run loop has looked at last.
+    var checkedPosition: Position = .max
     /// Why the CPU stopped last.
     package var stop: Stop?
     /// A hit that waits for the end of its instruction.
@@ -145,6 +147,7 @@ extension X86CPU {
     /// The instruction at the PC is about to be executed: true when the debugger wants to stop before it.
     func stopsForDebugger(_ position: Position) -> Bool {
         let phase = debugger.phase(at: position)
+        debugger.checkedPosition = position
         if let hit = debugger.pendingHit {
             debugger.pendingHit = nil
             debugger.stop = .watch(hit)

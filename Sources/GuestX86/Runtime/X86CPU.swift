@@ -250,8 +250,9 @@ package final class X86CPU {
             if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
             return
         }
-        // What begins at a breakpoint must come by the run loop.
+        // What begins at a breakpoint must come by the run loop, which looks whether to stop.
         if debugger.isArmed, debugger.isBreakpoint(linearPC) {
+            if state.pointee.core.position != debugger.checkedPosition { return }
             if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
             return
         }
