@@ -111,12 +111,12 @@ package final class LogReader {
         } catch { throw LogError("\(place) is damaged: \(error.description)") }
     }
 
-    /// All events in order; one chunk is in memory at a time. `body` returns false to stop.
-    package func forEachEvent(_ body: (UInt64, LogEvent) throws -> Bool) throws {
-        for number in chunks.indices {
+    /// All events from number `first` on, in order; one chunk is in memory at a time. `body` returns false to stop.
+    package func forEachEvent(from first: UInt64 = 0, _ body: (UInt64, LogEvent) throws -> Bool) throws {
+        for number in chunks.indices where chunks[number].firstEvent &+ UInt64(chunks[number].eventCount) > first {
             var event = chunks[number].firstEvent
             for next in try events(inChunk: number) {
-                if !(try body(event, next)) { return }
+                if event >= first, !(try body(event, next)) { return }
                 event += 1
             }
         }
