@@ -223,7 +223,7 @@ package final class X86CPU {
                     ? EngineExit.horizon
                     : interpreter.run(raw, mode: mode.rawValue, limit: limit)
                 switch exit {
-                case .lookUp: lookUp(mode)
+                case .lookUp: lookUp(mode, limit)
                 case .horizon:
                     let left = limit - state.pointee.core.position
                     if left == 0 { break }
@@ -242,7 +242,7 @@ package final class X86CPU {
     }
 
     /// Finds or translates the block at the PC and puts it into the jump cache.
-    private func lookUp(_ mode: ModeBits) {
+    private func lookUp(_ mode: ModeBits, _ limit: Position) {
         isTemporary = false
         guard let block = findOrTranslate(mode) else { return deliverException() }
         if isTemporary {
@@ -252,7 +252,9 @@ package final class X86CPU {
         }
         // What begins at a breakpoint must come by the run loop, which looks whether to stop.
         if debugger.isArmed, debugger.isBreakpoint(linearPC) {
-            if state.pointee.core.position != debugger.checkedPosition { return }
+            let position = state.pointee.core.position
+            if position != debugger.checkedPosition { return }
+            if position &+ UInt64(block.pointee.count) > limit { return runShort(mode, Int(limit &- position)) }
             if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
             return
         }
