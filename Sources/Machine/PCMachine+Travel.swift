@@ -29,7 +29,7 @@ extension PCMachine: TravelMachine {
         }
         switch try run(until: .max) {
         case .ended(let reason, _): return .ended(reason)
-        case .positionReached: break
+        case .positionReached: settle()
         }
         switch debugger.stop {
         case .breakpoint(let address): return .breakpoint(address)

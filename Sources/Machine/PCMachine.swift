@@ -255,6 +255,10 @@ package final class PCMachine {
         }
     }
 
+    /// The devices' clock is set when they need it, which says when the run loop was interrupted. After a stop it is the
+    /// present, so that the state at a place is the same whatever way led there.
+    func settle() { scheduler.now = moment.time }
+
     /// A load has gone back to before the run's end.
     func forgetOutcome() {
         outcome = nil
