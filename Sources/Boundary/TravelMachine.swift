@@ -83,6 +83,9 @@ package protocol TravelMachine: AnyObject {
     func takeTouchedPages(_ body: (Int) -> Void)
     func replacePage(_ number: Int, from source: UnsafeRawPointer)
 
+    /// What has happened since the last call, or the last load.
+    func takeActivity() -> ActivitySummary
+
     /// Digests of all parts of the state.
     func stateDigests() -> [PartDigest]
 }

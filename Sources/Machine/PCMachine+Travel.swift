@@ -65,6 +65,7 @@ extension PCMachine: TravelMachine {
     package func page(_ number: Int) -> UnsafeRawPointer { UnsafeRawPointer(ram.base + number * 4096) }
     package func takeTouchedPages(_ body: (Int) -> Void) { cpu.takeTouchedPages(body) }
     package func replacePage(_ number: Int, from source: UnsafeRawPointer) { cpu.replace(page: number, from: source) }
+    package func takeActivity() -> ActivitySummary { cpu.takeActivity() }
     package func stateDigests() -> [PartDigest] { digests() }
 }
 

@@ -144,6 +144,13 @@ extension X86CPU {
     /// The place between two instructions, as a debugger counts.
     package var phase: UInt32 { debugger.phase(at: state.pointee.core.position) }
 
+    /// An interrupt or exception has been delivered.
+    @inline(__always)
+    func noteDelivery(_ vector: UInt8) {
+        debugger.delivered(vector, at: state.pointee.core.position)
+        if activity.isOn { activity.delivered(vector) }
+    }
+
     /// The instruction at the PC is about to be executed: true when the debugger wants to stop before it.
     func stopsForDebugger(_ position: Position) -> Bool {
         let phase = debugger.phase(at: position)

@@ -28,7 +28,7 @@ extension X86CPU {
             state.pointee.core.exitRequest |= ExitRequest.device
         }
         if deliver(vector, nil, .external) {
-            debugger.delivered(vector, at: state.pointee.core.position)
+            noteDelivery(vector)
         } else {
             deliverException(first: Exception(rawValue: vector), isInterrupt: true)
         }
@@ -59,7 +59,7 @@ extension X86CPU {
             }
             state.pointee.isHalted = false
             if deliver(vector, error, .exception) {
-                debugger.delivered(vector, at: state.pointee.core.position)
+                noteDelivery(vector)
                 return
             }
             previous = vector

@@ -195,6 +195,10 @@ extension X86CPU {
         var first = Translation(physical: 0, isWritable: false)
         var second = first
         if prepare(linear, attributes, dataAccess.union(.write), &first, &second) != 0 { return 1 }
+        if activity.isOn {
+            activity.written(linear)
+            activity.written(linear &+ UInt64(size - 1))
+        }
         let inFirst = min(size, 4096 - Int(linear & 0xFFF))
         if inFirst == size {
             if let offset = ram.offset(of: first.physical) {
@@ -315,6 +319,7 @@ extension X86CPU {
             let count = min(buffer.count - done, 4096 - Int(physical & 0xFFF))
             if let offset = ram.offset(of: physical), let source = buffer.baseAddress {
                 if !debugger.watches.isEmpty { checkWatchesOfDMA(physical, count) }
+                if activity.isOn { activity.writtenByDMA() }
                 willWriteRAM(offset, count)
                 (ram.base + offset).copyMemory(from: source + done, byteCount: count)
             }

@@ -34,6 +34,7 @@ package final class X86CPU {
     var debugHits: UInt64 = 0
     /// What a debugger outside has asked for.
     package let debugger = CPUDebugger()
+    var activity = ActivityTrace()
     /// An interrupt or exception has been delivered by the present instruction: a single step ends without a trap.
     var hasDelivered = false
     /// The code segment base that the jump cache was filled for.
@@ -70,6 +71,7 @@ package final class X86CPU {
         helpers.deallocate()
         state.deallocate()
         codeBuffer.deallocate()
+        activity.bits.deallocate()
         supervisorTLB.entries.deallocate()
         userTLB.entries.deallocate()
         watchfulTLB.entries.deallocate()
@@ -245,6 +247,7 @@ package final class X86CPU {
     private func lookUp(_ mode: ModeBits, _ limit: Position) {
         isTemporary = false
         guard let block = findOrTranslate(mode) else { return deliverException() }
+        if activity.isOn { activity.executed(linearPC, block.pointee.endPC &- block.pointee.pc) }
         if isTemporary {
             // One instruction from outside RAM: cannot be kept.
             if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
@@ -396,6 +399,7 @@ package final class X86CPU {
         guard let page = codePage(linear), let (endPC, _) = translateBlock(mode, count, pc, linear, page) else {
             return deliverException()
         }
+        if activity.isOn { activity.executed(linear, endPC &- pc) }
         let block = blocks.temporary(builder, endPC: endPC, mode: mode.rawValue)
         if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
     }

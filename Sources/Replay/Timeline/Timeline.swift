@@ -36,6 +36,11 @@ package final class Timeline {
     /// The end, once it has been seen.
     package private(set) var endPlace: Place?
 
+    /// What happened between the regular places, by number: from `number * interval` to the next.
+    private(set) var activities: [Int: ActivitySummary] = [:]
+    /// The regular place from which on activity is being noted without a gap.
+    private var notedFrom: Int?
+
     /// - Parameters:
     ///   - machine: just built, with `door` in its door.
     ///   - memoryLimit: bytes that checkpoints may take.
@@ -46,6 +51,7 @@ package final class Timeline {
         checkpoints = CheckpointList(memoryLimit: memoryLimit)
         try note(machine.travel(to: .start, conditions: StopConditions(), stopsAtStart: false))
         capture()
+        beginNoting(at: 0)
     }
 
     /// Where the cursor is.
@@ -67,12 +73,13 @@ package final class Timeline {
         while true {
             if let endReason { return .end(endReason) }
             if place >= target { return .reached }
+            if try skipForward(to: target, conditions) { isFirst = false }
             let grid = Place((place.position / Self.interval + 1) * Self.interval)
             let stop = try machine.travel(to: min(target, grid), conditions: conditions, stopsAtStart: !isFirst)
             isFirst = false
             try note(stop)
             switch stop {
-            case .reached: captureRegularly()
+            case .reached: if place >= grid { captureRegularly() }
             case .breakpoint(let address): return .breakpoint(address)
             case .watch(let range, let address, let by, let pc, let isDMA):
                 return .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)
@@ -185,7 +192,9 @@ package final class Timeline {
     /// Goes back to the last place before this one that a condition names.
     package func runBackward(conditions: StopConditions, poll: () -> Bool = { false }) throws -> TimelineStop {
         var upper = bound
-        while upper > startPlace, let checkpoint = checkpoints.last(before: upper) {
+        while upper > startPlace {
+            upper = lowerBound(ofNothing: conditions, before: upper)
+            guard let checkpoint = checkpoints.last(before: upper) else { break }
             if !conditions.isEmpty {
                 try restore(checkpoint)
                 if let (found, stop) = try lastHit(before: upper, conditions, poll) {
@@ -243,14 +252,70 @@ package final class Timeline {
         return checkpoint
     }
 
-    /// A checkpoint here, unless there is one near.
+    /// At a regular place: ends a stretch of noted activity, begins another, and takes a checkpoint unless there is one
+    /// near.
     private func captureRegularly() {
+        let number = Int(clamping: place.position / Self.interval)
+        if place.position % Self.interval == 0 {
+            if let from = notedFrom, from + 1 == number {
+                activities[from] = machine.takeActivity()
+                notedFrom = number
+            } else {
+                beginNoting(at: number)
+            }
+        } else {
+            notedFrom = nil
+        }
         guard let before = checkpoints.last(atOrBefore: place) else { return }
         if place.position - before.place.position >= Self.interval { capture() }
     }
 
+    private func beginNoting(at number: Int) {
+        notedFrom = nil
+        if activities[number] != nil { return }
+        _ = machine.takeActivity()
+        notedFrom = number
+    }
+
+    /// False: no condition can be met in stretch `number`.
+    private func mayHit(_ number: Int, _ conditions: StopConditions) -> Bool {
+        guard let activity = activities[number] else { return true }
+        if conditions.breakpoints.contains(where: { activity.mayExecute($0) }) { return true }
+        if conditions.watches.contains(where: { $0.kind != .write || activity.mayWrite($0.start, $0.length) }) {
+            return true
+        }
+        if conditions.vectors.isEmpty { return false }
+        // What is delivered at the end of a stretch is first seen in the next.
+        guard number > 0, let before = activities[number - 1] else { return true }
+        return conditions.vectors.contains { activity.mayDeliver($0) || before.mayDeliver($0) }
+    }
+
+    /// The earliest place such that no condition can be met from there to `upper`.
+    private func lowerBound(ofNothing conditions: StopConditions, before upper: Place) -> Place {
+        var upper = upper
+        while upper.position > 0 || upper.phase > 0 {
+            let number = Int(clamping: (upper.phase > 0 ? upper.position : upper.position - 1) / Self.interval)
+            if mayHit(number, conditions) { return upper }
+            upper = Place(Position(number) * Self.interval)
+        }
+        return upper
+    }
+
+    /// Leaves out what lies ahead as far as no condition can be met there and checkpoints reach. True: it has gone on.
+    private func skipForward(to target: Place, _ conditions: StopConditions) throws -> Bool {
+        let first = Int(clamping: place.position / Self.interval)
+        var number = first
+        while activities[number] != nil, !mayHit(number, conditions) { number += 1 }
+        if number == first { return false }
+        let goal = min(target, Place(Position(number) * Self.interval))
+        guard let checkpoint = checkpoints.last(atOrBefore: goal), checkpoint.place > place else { return false }
+        try restore(checkpoint)
+        return true
+    }
+
     private func restore(_ checkpoint: Checkpoint) throws {
         endReason = nil
+        notedFrom = nil
         guard camera.restore(checkpoint) else { throw LogError("a checkpoint at \(checkpoint.place) does not fit the machine") }
     }
 }
