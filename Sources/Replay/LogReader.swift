@@ -132,3 +132,20 @@ extension LogReader {
         return index < UInt64(events.count) ? events[Int(index)].position : nil
     }
 }
+
+extension LogReader {
+    /// A digest of what the recording contains, from its chunks' checksums: says quickly whether it is the same one.
+    var contentsDigest: StateDigest {
+        var digest = StateDigest()
+        digest.mix(fileSize)
+        digest.mix(UInt64(header.boundary.rawValue))
+        digest.mix(header.date)
+        for image in header.images { Array(image.digest.utf8).withUnsafeBytes { digest.mix(bytes: $0) } }
+        for setting in header.settings { Array(setting.value.utf8).withUnsafeBytes { digest.mix(bytes: $0) } }
+        for chunk in chunks {
+            digest.mix(chunk.offset)
+            digest.mix(UInt64(chunk.checksum))
+        }
+        return digest
+    }
+}

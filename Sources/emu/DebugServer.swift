@@ -49,6 +49,12 @@ struct DebugServer {
         self.options = options
         timeline = try Timeline(
             machine: session.machine, door: session.door, memoryLimit: Int(options.checkpointMemory.bytes))
+        let index = session.reader.path + ".index"
+        do {
+            if FileManager.default.fileExists(atPath: index), try !timeline.useIndex(index) {
+                Message.say("\(index): is for another recording or version of this program; “emu index” makes it again")
+            }
+        } catch { Message.say(error.description) }
     }
 
     func serve(_ address: GDBAddress, until: Position?) throws {

@@ -46,15 +46,24 @@ struct CheckpointList {
         let index = index(checkpoint.place)
         if index < all.count, all[index].place == checkpoint.place { return }
         all.insert(checkpoint, at: index)
-        while all.count > 2, all.count > Self.maxCount || bytes() > memoryLimit { dropLeastUseful(cursor: cursor) }
+        while all.count > 2, all.count > Self.maxCount || bytes() > memoryLimit, dropLeastUseful(cursor: cursor) {}
+    }
+
+    /// Adds those of an index.
+    mutating func add(filed: [Checkpoint]) {
+        for checkpoint in filed {
+            let index = index(checkpoint.place)
+            if index < all.count, all[index].place == checkpoint.place { continue }
+            all.insert(checkpoint, at: index)
+        }
     }
 
     /// Near the cursor checkpoints are dense, far away they may be sparse: the one goes whose absence makes a gap that
-    /// is smallest in proportion to its distance. The first one stays.
-    private mutating func dropLeastUseful(cursor: Position) {
-        var victim = 1
+    /// is smallest in proportion to its distance. The first one stays, and those that take no memory. False: none left.
+    private mutating func dropLeastUseful(cursor: Position) -> Bool {
+        var victim = 0
         var least = Double.infinity
-        for index in 1..<all.count {
+        for index in 1..<all.count where !all[index].isFiled {
             let before = all[index - 1].place.position
             let after = index + 1 < all.count ? all[index + 1].place.position : all[index].place.position
             let place = all[index].place.position
@@ -65,6 +74,8 @@ struct CheckpointList {
                 victim = index
             }
         }
+        if victim == 0 { return false }
         all.remove(at: victim)
+        return true
     }
 }

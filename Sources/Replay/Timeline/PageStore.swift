@@ -2,24 +2,46 @@ import Boundary
 import Glibc
 import MachineState
 
-/// A page of 4096 bytes that checkpoints share. Never changes.
+/// A page of 4096 bytes that checkpoints share. Never changes. Held in memory, or in an index file.
 final class StoredPage {
     static let size = 4096
-    let bytes: UnsafeMutableRawPointer
+    private let bytes: UnsafeMutableRawPointer?
     private let counter: PageCounter
+    /// Where it is if it is not in memory.
+    private let file: IndexPages?
+    private let number: Int
 
     /// Copies the page at `source`.
     init(copying source: UnsafeRawPointer, _ counter: PageCounter) {
-        bytes = .allocate(byteCount: Self.size, alignment: 16)
-        bytes.copyMemory(from: source, byteCount: Self.size)
+        let copy = UnsafeMutableRawPointer.allocate(byteCount: Self.size, alignment: 16)
+        copy.copyMemory(from: source, byteCount: Self.size)
+        bytes = copy
         self.counter = counter
+        file = nil
+        number = 0
         counter.pages += 1
     }
+    /// Page number `number` of an index.
+    init(_ file: IndexPages, _ number: Int, _ counter: PageCounter) {
+        bytes = nil
+        self.counter = counter
+        self.file = file
+        self.number = number
+    }
     deinit {
+        guard let bytes else { return }
         bytes.deallocate()
         counter.pages -= 1
     }
-    func equals(_ other: UnsafeRawPointer) -> Bool { memcmp(bytes, other, Self.size) == 0 }
+
+    /// The contents, until the next call for any page. A page that cannot be read from its file is all zeros, and the
+    /// file remembers it.
+    var contents: UnsafeRawPointer {
+        if let bytes { return UnsafeRawPointer(bytes) }
+        return file.unsafelyUnwrapped.read(number)
+    }
+
+    func equals(_ other: UnsafeRawPointer) -> Bool { memcmp(contents, other, Self.size) == 0 }
 
     static func isZero(_ page: UnsafeRawPointer) -> Bool {
         let words = page.assumingMemoryBound(to: UInt64.self)
@@ -35,15 +57,39 @@ final class StoredPage {
 /// 512 pages of RAM, as references: nil is a page of zeros. What no checkpoint has changed is shared.
 final class PageGroup {
     static let size = 512
-    fileprivate(set) var pages: [StoredPage?]
     private let counter: PageCounter
+    private var loaded: [StoredPage?]
+    /// Where it is as long as it has not been needed.
+    private var file: (pages: IndexPages, number: Int)?
 
     init(_ pages: [StoredPage?], _ counter: PageCounter) {
-        self.pages = pages
+        loaded = pages
         self.counter = counter
         counter.groups += 1
     }
-    deinit { counter.groups -= 1 }
+    /// Group number `number` of an index.
+    init(_ file: IndexPages, _ number: Int, _ counter: PageCounter) {
+        loaded = []
+        self.file = (file, number)
+        self.counter = counter
+    }
+    deinit { if file == nil { counter.groups -= 1 } }
+
+    var pages: [StoredPage?] {
+        if let file {
+            loaded = file.pages.group(file.number)
+            self.file = nil
+            counter.groups += 1
+        }
+        return loaded
+    }
+
+    /// A copy with other pages at some places.
+    func replacing(_ changes: [(index: Int, page: StoredPage?)]) -> PageGroup {
+        var pages = pages
+        for change in changes { pages[change.index] = change.page }
+        return PageGroup(pages, counter)
+    }
 }
 
 /// How much memory pages and groups take.
@@ -58,6 +104,11 @@ final class PageCounter {
 struct PagedBytes {
     let count: Int
     let pages: [StoredPage]
+
+    init(count: Int, pages: [StoredPage]) {
+        self.count = count
+        self.pages = pages
+    }
 
     init(_ bytes: [UInt8], like earlier: PagedBytes?, _ counter: PageCounter) {
         count = bytes.count
@@ -86,7 +137,7 @@ struct PagedBytes {
             for (index, page) in pages.enumerated() {
                 let start = index * StoredPage.size
                 UnsafeMutableRawPointer(buffer.baseAddress!).advanced(by: start)
-                    .copyMemory(from: page.bytes, byteCount: min(StoredPage.size, count - start))
+                    .copyMemory(from: page.contents, byteCount: min(StoredPage.size, count - start))
             }
             initialized = count
         }
@@ -102,8 +153,14 @@ final class Checkpoint {
     let groups: [PageGroup]
     /// The machine's sections, then the door's state.
     let sections: [PagedBytes]
+    /// It is in an index file, and takes no memory to speak of.
+    let isFiled: Bool
 
-    init(place: Place, time: VirtualTime, event: UInt64, groups: [PageGroup], sections: [PagedBytes]) {
+    init(
+        place: Place, time: VirtualTime, event: UInt64, groups: [PageGroup], sections: [PagedBytes],
+        isFiled: Bool = false
+    ) {
+        self.isFiled = isFiled
         self.place = place
         self.time = time
         self.event = event
@@ -130,22 +187,19 @@ final class CheckpointCamera {
     func capture() -> Checkpoint {
         var groups =
             base?.groups ?? Array(repeating: emptyGroup, count: (machine.pageCount + PageGroup.size - 1) / PageGroup.size)
-        var fresh = Set<Int>()
+        var changes: [Int: [(index: Int, page: StoredPage?)]] = [:]
         machine.takeTouchedPages { number in
             let source = machine.page(number)
             let (group, index) = number.quotientAndRemainder(dividingBy: PageGroup.size)
             let old = groups[group].pages[index]
-            let new: StoredPage?
             if let old, old.equals(source) { return }
             if StoredPage.isZero(source) {
-                if old == nil { return }
-                new = nil
+                if old != nil { changes[group, default: []].append((index, nil)) }
             } else {
-                new = StoredPage(copying: source, counter)
+                changes[group, default: []].append((index, StoredPage(copying: source, counter)))
             }
-            if fresh.insert(group).inserted { groups[group] = PageGroup(groups[group].pages, counter) }
-            groups[group].pages[index] = new
         }
+        for (group, changes) in changes { groups[group] = groups[group].replacing(changes) }
         let sections = machine.saveState() + [door.saveState()]
         let checkpoint = Checkpoint(
             place: machine.place, time: machine.virtualTime, event: door.eventNumber, groups: groups,
@@ -160,7 +214,7 @@ final class CheckpointCamera {
     func restore(_ checkpoint: Checkpoint) -> Bool {
         let zeros = zeroPage
         func put(_ number: Int, _ page: StoredPage?) {
-            machine.replacePage(number, from: page.map { UnsafeRawPointer($0.bytes) } ?? zeros)
+            machine.replacePage(number, from: page?.contents ?? zeros)
         }
         guard let base, base.groups.count == checkpoint.groups.count else { return false }
         var touched: [Int] = []

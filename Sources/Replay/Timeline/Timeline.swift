@@ -54,6 +54,43 @@ package final class Timeline {
         beginNoting(at: 0)
     }
 
+    // MARK: The index file
+
+    /// The checkpoints' file, if one is in use.
+    private var index: IndexPages?
+    /// Regular checkpoints that go into the index: one out of so many.
+    private static let indexedShare = 3
+
+    /// What the index must agree with: the recording, and the way this program saves state.
+    private var indexKey: UInt64 {
+        var digest = door.reader.contentsDigest
+        for section in checkpoints.all[0].sections { section.bytes.withUnsafeBytes { digest.mix(bytes: $0) } }
+        digest.mix(UInt64(machine.pageCount))
+        digest.mix(Self.interval)
+        return digest.value
+    }
+
+    /// Uses the checkpoints in the file at `path`. False: there is none, or it belongs to something else.
+    package func useIndex(_ path: String) throws(LogError) -> Bool {
+        guard let file = try IndexFile.open(path, key: indexKey, camera.counter) else { return false }
+        index = file.pages
+        checkpoints.add(filed: file.checkpoints)
+        activities.merge(file.activities) { old, _ in old }
+        endPlace = file.endPlace
+        return true
+    }
+
+    /// Replays to the end, and writes the checkpoints on the way to a file. Gives its size in bytes.
+    package func writeIndex(_ path: String, poll: () -> Bool = { false }) throws -> UInt64 {
+        guard case .end = try seek(to: .never, poll: poll), let endPlace else { throw LogError("\(path): interrupted") }
+        var kept: [Checkpoint] = []
+        for checkpoint in checkpoints.all where !checkpoint.isFiled {
+            let distance = checkpoint.place.position - (kept.last?.place.position ?? 0)
+            if kept.isEmpty || distance >= Self.interval * Position(Self.indexedShare) { kept.append(checkpoint) }
+        }
+        return try IndexFile.write(path, key: indexKey, checkpoints: kept, activities: activities, endPlace: endPlace)
+    }
+
     /// Where the cursor is.
     package var place: Place { machine.place }
     package var checkpointCount: Int { checkpoints.all.count }
@@ -316,6 +353,8 @@ package final class Timeline {
     private func restore(_ checkpoint: Checkpoint) throws {
         endReason = nil
         notedFrom = nil
-        guard camera.restore(checkpoint) else { throw LogError("a checkpoint at \(checkpoint.place) does not fit the machine") }
+        let isRestored = camera.restore(checkpoint)
+        if let failure = index?.failure { throw failure }
+        guard isRestored else { throw LogError("a checkpoint at \(checkpoint.place) does not fit the machine") }
     }
 }
