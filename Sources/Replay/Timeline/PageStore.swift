@@ -5,7 +5,7 @@ import MachineState
 /// A page of 4096 bytes that checkpoints share. Never changes. Held in memory, or in an index file.
 final class StoredPage {
     static let size = 4096
-    private let bytes: UnsafeMutableRawPointer?
+    private var bytes: UnsafeMutableRawPointer?
     private let counter: PageCounter
     /// Where it is if it is not in memory.
     private let file: IndexPages?
@@ -41,7 +41,18 @@ final class StoredPage {
         return file.unsafelyUnwrapped.read(number)
     }
 
-    func equals(_ other: UnsafeRawPointer) -> Bool { memcmp(contents, other, Self.size) == 0 }
+    /// The contents of a page that is likely to be needed again: kept in memory from now on, if there is room.
+    var contentsKept: UnsafeRawPointer {
+        let contents = contents
+        if bytes != nil || counter.bytes > counter.keptLimit { return contents }
+        let copy = UnsafeMutableRawPointer.allocate(byteCount: Self.size, alignment: 16)
+        copy.copyMemory(from: contents, byteCount: Self.size)
+        bytes = copy
+        counter.pages += 1
+        return UnsafeRawPointer(copy)
+    }
+
+    func equals(_ other: UnsafeRawPointer) -> Bool { memcmp(contentsKept, other, Self.size) == 0 }
 
     static func isZero(_ page: UnsafeRawPointer) -> Bool {
         let words = page.assumingMemoryBound(to: UInt64.self)
@@ -96,6 +107,8 @@ final class PageGroup {
 final class PageCounter {
     fileprivate(set) var pages = 0
     fileprivate(set) var groups = 0
+    /// Bytes beyond which pages of an index are read again each time they are needed.
+    var keptLimit = Int.max
     /// Bytes, with what the allocator needs.
     var bytes: Int { pages * (StoredPage.size + 64) + groups * (PageGroup.size * 8 + 64) }
 }
@@ -137,7 +150,7 @@ struct PagedBytes {
             for (index, page) in pages.enumerated() {
                 let start = index * StoredPage.size
                 UnsafeMutableRawPointer(buffer.baseAddress!).advanced(by: start)
-                    .copyMemory(from: page.contents, byteCount: min(StoredPage.size, count - start))
+                    .copyMemory(from: page.contentsKept, byteCount: min(StoredPage.size, count - start))
             }
             initialized = count
         }
@@ -221,7 +234,8 @@ final class CheckpointCamera {
         machine.takeTouchedPages { touched.append($0) }
         for number in touched {
             let (group, index) = number.quotientAndRemainder(dividingBy: PageGroup.size)
-            put(number, checkpoint.groups[group].pages[index])
+            let page = checkpoint.groups[group].pages[index]
+            machine.replacePage(number, from: page?.contentsKept ?? zeros)
         }
         for group in checkpoint.groups.indices where checkpoint.groups[group] !== base.groups[group] {
             let old = base.groups[group].pages

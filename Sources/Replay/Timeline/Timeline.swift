@@ -49,6 +49,7 @@ package final class Timeline {
         self.door = door
         camera = CheckpointCamera(machine: machine, door: door)
         checkpoints = CheckpointList(memoryLimit: memoryLimit)
+        camera.counter.keptLimit = memoryLimit / 4 * 3
         try note(machine.travel(to: .start, conditions: StopConditions(), stopsAtStart: false))
         capture()
         beginNoting(at: 0)
