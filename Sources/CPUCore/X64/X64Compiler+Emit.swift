@@ -339,7 +339,7 @@
         private mutating func leaveBlock(to target: UInt64) {
             let linear = block.pointee.linear
             let targetLinear = linear &+ (target &- block.pointee.pc)
-            let isNear = (targetLinear ^ linear) >> 12 == 0 && block.pointee.secondPage < 0 && block.pointee.page >= 0
+            let isNear = isLinking && (targetLinear ^ linear) >> 12 == 0 && block.pointee.secondPage < 0 && block.pointee.page >= 0
             if isNear {
                 exits[exitCount] = Exit(place: asm.jump(), target: target, isPatchable: true)
             } else {

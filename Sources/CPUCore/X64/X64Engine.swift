@@ -76,6 +76,10 @@
             slowCounts.deallocate()
         }
 
+        /// From now on no block jumps to another without looking it up in the table of entries: emptying that table then
+        /// makes every block's next execution come by the run loop. What is compiled already must be forgotten.
+        package func stopLinking() { compiler.isLinking = false }
+
         /// As `Interpreter.run`.
         package func run(_ state: UnsafeMutableRawPointer, mode: UInt32, limit: Position) -> EngineExit {
             let core = state.assumingMemoryBound(to: CoreState.self)

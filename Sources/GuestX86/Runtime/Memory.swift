@@ -10,6 +10,10 @@ package enum ExitRequest {
     package static let machine: UInt64 = 4
     /// A data breakpoint was hit.
     package static let debug: UInt64 = 8
+    /// The debugger outside wants to stop.
+    package static let debugger: UInt64 = 16
+    /// What ends a slice of a repeated string instruction: the guest's doing only, never the state of our caches.
+    package static let endsSlice: UInt64 = device | machine | debug
 }
 
 /// Memory accesses of helpers: linear addresses, through the TLB. Sizes 1, 2, 4 and 8 bytes.
@@ -133,6 +137,7 @@ extension X86CPU {
             if isAlignmentChecked, linear & (size - 1) != 0 { return state.pointee.raise(.alignmentCheck, error: 0) }
             checkDataBreakpoints(linear, Int(size), isWrite: access.contains(.write))
         }
+        if !debugger.watches.isEmpty { checkWatches(linear, Int(size), isWrite: access.contains(.write)) }
         guard let translation = translate(linear, access) else { return 1 }
         first = translation
         if linear & 0xFFF &+ size > 4096 {
@@ -190,6 +195,10 @@ extension X86CPU {
         var first = Translation(physical: 0, isWritable: false)
         var second = first
         if prepare(linear, attributes, dataAccess.union(.write), &first, &second) != 0 { return 1 }
+        if activity.isOn {
+            activity.written(linear)
+            activity.written(linear &+ UInt64(size - 1))
+        }
         let inFirst = min(size, 4096 - Int(linear & 0xFFF))
         if inFirst == size {
             if let offset = ram.offset(of: first.physical) {
@@ -230,6 +239,7 @@ extension X86CPU {
         let tlb = state.pointee.core.dataTLB
         if tlb == watchfulTLB.entries { return }
         let page = linear & ~0xFFF
+        if !debugger.watches.isEmpty, debugger.watches(page: page) { return }
         let entry = tlb + TLB.index(linear)
         let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(offset & ~0xFFF)
         if entry.pointee.addend != host &- page || (entry.pointee.read != page && entry.pointee.execute != page) {
@@ -311,6 +321,8 @@ extension X86CPU {
             let physical = address &+ UInt64(done)
             let count = min(buffer.count - done, 4096 - Int(physical & 0xFFF))
             if let offset = ram.offset(of: physical), let source = buffer.baseAddress {
+                if !debugger.watches.isEmpty { checkWatchesOfDMA(physical, count) }
+                if activity.isOn { activity.writtenByDMA() }
                 willWriteRAM(offset, count)
                 (ram.base + offset).copyMemory(from: source + done, byteCount: count)
             }
