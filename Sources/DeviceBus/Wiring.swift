@@ -28,6 +28,14 @@ package struct IRQLine {
 package protocol DMAPort: AnyObject {
     func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
     func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer)
+    /// The same; `origin` says which part of a disk image the bytes are, if they are one.
+    func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?)
+}
+
+extension DMAPort {
+    package func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+        write(address, from: buffer)
+    }
 }
 
 /// The CPU's pins, as the chips around it see them.
