@@ -107,6 +107,14 @@ package struct Divergence: Error, Sendable, Equatable, CustomStringConvertible {
 package protocol InsideMemory: AnyObject {
     func dmaRead(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
     func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer)
+    /// The same; `origin` says which part of a disk image the bytes are, if they are one.
+    func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?)
+}
+
+extension InsideMemory {
+    package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+        dmaWrite(address, from: buffer)
+    }
 }
 
 /// The one door between the deterministic inside and everything else, at either cut line.

@@ -28,14 +28,17 @@ package final class DevicePlane: HostBoundary {
     private static let slice: Position = 20_000
 
     /// - Parameter host: the door between the devices and the host.
-    package init(configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, host: LiveBoundary) {
+    package init(
+        configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, media: [DiskImage] = [], host: LiveBoundary
+    ) {
         self.host = host
         self.clock = clock
         started = hostClock.now
         let channels = ChannelTable(host)
         board = PCBoard(
             bus: bus, scheduler: scheduler, pins: pins, memory: memory, memoryMap: memoryMap,
-            date: configuration.date, channel: channels.channel)
+            date: configuration.date, drives: DriveSettings.drives(configuration.drives, media), media: media,
+            channel: channels.channel)
         channels.now = { [unowned self] in now }
         pins.reset = { [unowned self] in board.reset() }
         board.reset()
@@ -179,4 +182,7 @@ private final class ForwardingDMA: DMAPort {
     unowned(unsafe) var target: (any InsideMemory)?
     func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) { target?.dmaRead(address, into: buffer) }
     func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) { target?.dmaWrite(address, from: buffer) }
+    func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+        target?.dmaWrite(address, from: buffer, origin: origin)
+    }
 }

@@ -20,6 +20,7 @@ package final class PCBoard {
     package let ps2: I8042
     package let fwCfg: FwCfg
     package let pciHost: PCIHost
+    package let ide: PIIX3IDE
     /// In the order of reset, digest and snapshot.
     package let devices: [any Device]
     private let interruptLines: ISALines
@@ -31,10 +32,12 @@ package final class PCBoard {
     ///   - pins: the CPU's pins.
     ///   - memory: guest RAM for bus masters.
     ///   - date: of the real-time clock at power-on, seconds since 1970.
+    ///   - drives: at the IDE channels, by number.
+    ///   - media: the drives' images.
     ///   - channel: the way to the backend of each channel.
     package init(
         bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap, date: UInt64,
-        channel: (Channel) -> any HostChannel
+        drives: [IDEDrive?] = [], media: [DiskImage] = [], channel: (Channel) -> any HostChannel
     ) {
         self.bus = bus
         self.scheduler = scheduler
@@ -57,12 +60,13 @@ package final class PCBoard {
         pciHost = PCIHost(bus: bus)
         let piix3 = PIIX3(
             isaLines: (0..<16).map(isa), apicLines: (16..<20).map { [ioAPIC] in IRQLine(ioAPIC, $0) })
+        ide = PIIX3IDE(drives: drives, primary: isa(14), secondary: isa(15), memory: memory, scheduler: scheduler)
         let piix4 = PIIX4Power()
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
         let dma = DMA8237()
         devices = [
-            localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, piix4,
-        ]
+            localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, ide, piix4,
+        ] + media
 
         localAPIC.attach(pic: pic, ioAPIC: ioAPIC)
         for device in devices {
@@ -70,6 +74,7 @@ package final class PCBoard {
             bus.attach(device)
         }
         pciHost.add(piix3, at: PCIAddress(slot: 1))
+        pciHost.add(ide, at: PCIAddress(slot: 1, function: 1))
         pciHost.add(piix4, at: PCIAddress(slot: 1, function: 3))
         pciHost.resetControl = PCIHost.ResetControl(
             read: { [pm] in pm.resetControl }, write: { [pm] in pm.writeResetControl($0) })
@@ -100,6 +105,8 @@ package final class PCBoard {
         for (register, value) in [(0xF0, 0x1FF), (0x350, 0x700), (0x360, 0x400)] as [(UInt64, UInt64)] {
             bus.write(.memory, 0xFEE0_0000 + register, width: 4, value: value)
         }
+        ide.enableAsFirmwareDoes()
+        pciHost.updateMappings()
     }
 
     /// What receives the input of a channel; nil for channels that only send.
@@ -110,6 +117,7 @@ package final class PCBoard {
         case .keyboard: ps2.keyboardReceiver
         case .mouse: ps2.mouseReceiver
         case .powerButton: pm
+        case .disk: ide
         case .debugConsole: nil
         }
     }

@@ -41,8 +41,11 @@ package final class PCMachine {
 
     /// - Parameters:
     ///   - image: what RAM and CPU hold at power-on.
+    ///   - media: the drives' images; none where the devices are outside.
     ///   - door: what stands at the boundary.
-    package init(configuration: PCConfiguration, image: BootImage, door: any HostBoundary) throws(BootError) {
+    package init(
+        configuration: PCConfiguration, image: BootImage, media: [DiskImage] = [], door: any HostBoundary
+    ) throws(BootError) {
         self.configuration = configuration
         self.image = image
         self.door = door
@@ -59,7 +62,8 @@ package final class PCMachine {
         case .inputs:
             board = PCBoard(
                 bus: bus, scheduler: scheduler, pins: link, memory: link, memoryMap: memoryMap,
-                date: configuration.date, channel: channels.channel)
+                date: configuration.date, drives: DriveSettings.drives(configuration.drives, media), media: media,
+                channel: channels.channel)
         case .devices: board = nil
         }
         link.machine = self

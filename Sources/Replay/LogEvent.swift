@@ -31,6 +31,8 @@ package struct LogEvent: Sendable, Equatable {
         case powerOff = 15
         case dmaWrite = 16
         case dmaRead = 17
+        /// A DMA write of `width` bytes that are in disk image number `pc`, from offset `value` on.
+        case dmaImage = 18
 
         /// A transaction of the CPU: has a PC, a width and a value, and no bytes.
         package var isTransaction: Bool {
@@ -42,7 +44,7 @@ package struct LogEvent: Sendable, Equatable {
         /// Comes in unasked, between two instructions (unless `within`).
         package var isLetIn: Bool {
             switch self {
-            case .input, .interruptLine, .nmi, .a20, .reset, .powerOff, .dmaWrite, .dmaRead: true
+            case .input, .interruptLine, .nmi, .a20, .reset, .powerOff, .dmaWrite, .dmaRead, .dmaImage: true
             default: false
             }
         }
@@ -72,6 +74,7 @@ package struct LogEvent: Sendable, Equatable {
             case .powerOff: "power-off"
             case .dmaWrite: "dma-write"
             case .dmaRead: "dma-read"
+            case .dmaImage: "dma-image"
             }
         }
     }

@@ -107,6 +107,18 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         memory?.dmaWrite(address, from: buffer)
         logDMA(.dmaWrite, address, buffer)
     }
+    package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+        memory?.dmaWrite(address, from: buffer)
+        // A few bytes cost less than their place.
+        guard let origin, buffer.count >= 64 else { return logDMA(.dmaWrite, address, buffer) }
+        var event = event(.dmaImage, now)
+        event.within = isInTransaction
+        event.address = address
+        event.width = UInt32(buffer.count)
+        event.pc = UInt64(origin.image)
+        event.value = origin.offset
+        writer.append(event)
+    }
     private func logDMA(_ kind: LogEvent.Kind, _ address: UInt64, _ bytes: UnsafeRawBufferPointer) {
         var event = event(kind, now)
         event.within = isInTransaction

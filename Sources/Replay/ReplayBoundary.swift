@@ -23,6 +23,8 @@ package final class ReplayBoundary: HostBoundary {
     private var output = StateDigest()
     /// The inside's RAM, for DMA within transactions.
     package weak var memory: (any InsideMemory)?
+    /// Reads a part of a disk image that the header names; false when it cannot.
+    package var readImage: (ImageOrigin, UnsafeMutableRawBufferPointer) -> Bool = { _, _ in false }
     /// Device and register at an address, for reports.
     private let names: (LogEvent) -> String
     /// Gets what a live backend would.
@@ -98,7 +100,7 @@ package final class ReplayBoundary: HostBoundary {
         if due < now.time {
             throw divergence(now, names(event), expected: "\(event.kind.name) at time \(due) ns", actual: "\(now.time) ns")
         }
-        guard let input = event.input else { return nil }
+        guard let input = try input(event, now) else { return nil }
         if case .dmaRead(let address, let bytes) = input { try check(address, bytes, event, now) }
         advance(1)
         return TimedInput(input, at: now)
@@ -176,7 +178,7 @@ package final class ReplayBoundary: HostBoundary {
     /// Applies what came in while the coming transaction was being answered.
     private func takeWithin(_ now: Moment) throws(Divergence) {
         while let event = next, event.within {
-            guard event.position == now.position, let input = event.input else { return }
+            guard event.position == now.position, let input = try input(event, now) else { return }
             switch input {
             case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { memory?.dmaWrite(address, from: $0) }
             case .dmaRead(let address, let bytes): try check(address, bytes, event, now)
@@ -184,6 +186,19 @@ package final class ReplayBoundary: HostBoundary {
             }
             advance(1)
         }
+    }
+
+    /// The input that a let-in event is, with the bytes that the log only names.
+    private func input(_ event: LogEvent, _ now: Moment) throws(Divergence) -> Input? {
+        guard event.kind == .dmaImage else { return event.input }
+        var bytes = [UInt8](repeating: 0, count: Int(min(event.width, 1 << 20)))
+        let origin = ImageOrigin(image: UInt8(truncatingIfNeeded: event.pc), offset: event.value)
+        guard bytes.withUnsafeMutableBytes({ readImage(origin, $0) }) else {
+            throw divergence(
+                now, "disk image \(origin.image)", expected: "\(bytes.count) bytes at offset \(origin.offset)",
+                actual: "they cannot be read")
+        }
+        return .dmaWrite(address: event.address, bytes: bytes)
     }
 
     /// What a device read from RAM must be there again.
