@@ -31,6 +31,7 @@ struct RunCommand: ParsableCommand {
     var initrd: String?
     @Option(help: ArgumentHelp("The kernel's command line.", valueName: "text"))
     var append = ""
+    @OptionGroup var disks: DiskOptions
     @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
     var memory = MemoryOption(bytes: 256 << 20)
     @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
@@ -74,7 +75,11 @@ struct RunCommand: ParsableCommand {
         configuration.commandLine = append
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
-        let setup = try MachineSetup(configuration: configuration, kernel: kernel, initrd: initrd)
+        var paths = ["kernel": kernel]
+        paths["initrd"] = initrd
+        let setup = try MachineSetup(configuration: configuration, paths: paths, drives: try disks.images())
+        configuration = setup.configuration
+        if boundary == .inputs, !noRecord { try checkDisks(setup) }
         let image = try setup.bootImage()
         let parsed = try script.map { path -> (Script, String) in
             guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
@@ -84,12 +89,14 @@ struct RunCommand: ParsableCommand {
         }
 
         let live = LiveBoundary(pace: pace == .free ? .free : .realTime)
+        for disk in setup.media { report(disk, to: live) }
+        defer { for disk in setup.media { disk.finish() } }
         var door: any HostBoundary = live
         var plane: DevicePlane?
         if configuration.boundary == .devices {
             let devices = DevicePlane(
                 configuration: configuration, memoryMap: try MemoryMap(size: memory.bytes),
-                clock: deviceClock == .host ? .host : .virtual, host: live)
+                clock: deviceClock == .host ? .host : .virtual, media: setup.media, host: live)
             devices.shift = clockShift
             plane = devices
             door = devices
@@ -98,7 +105,7 @@ struct RunCommand: ParsableCommand {
         var file: String?
         if boundary != nil, !noRecord {
             let path = record ?? defaultName()
-            let header = setup.header(digestInterval: digestInterval)
+            let header = try setup.header(digestInterval: digestInterval)
             let boundary = RecordingBoundary(
                 wrapping: door, writer: try LogWriter(path: path, header: header), header: header)
             recorder = boundary
@@ -106,7 +113,9 @@ struct RunCommand: ParsableCommand {
             file = path
             if record == nil { Message.say("recording to \(path)") }
         }
-        let machine = try PCMachine(configuration: configuration, image: image, door: door)
+        let machine = try PCMachine(
+            configuration: configuration, image: image,
+            media: configuration.boundary == .inputs ? setup.media : [], door: door)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
         let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
@@ -128,6 +137,26 @@ struct RunCommand: ParsableCommand {
         if case .ended(.poweredOff, let code?) = outcome {
             // As QEMU's isa-debug-exit: never 0.
             throw ExitCode(Int32(truncatingIfNeeded: code << 1 | 1))
+        }
+    }
+
+    /// A replay starts with the images as they are named in the header.
+    private func checkDisks(_ setup: MachineSetup) throws {
+        if disks.writable, !setup.media.isEmpty {
+            throw UserError(
+                "--writable and a recording at the inputs exclude each other: a replay needs the image as it was; use --overlay")
+        }
+        if setup.media.contains(where: \.hasChanges) {
+            throw UserError("--overlay: a recording at the inputs starts with an empty overlay; this one has changes in it")
+        }
+    }
+
+    /// Failures of the host's files reach the user, and the guest as errors of the drive.
+    private func report(_ disk: DiskImage, to live: LiveBoundary) {
+        let number = disk.number
+        disk.onFailure = { text in
+            Message.say("disk \(number): \(text)")
+            live.push(source: Channel.disk.rawValue, bytes: [number])
         }
     }
 

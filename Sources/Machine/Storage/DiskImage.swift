@@ -26,6 +26,8 @@ package final class DiskImage: BlockMedium, Device {
     package let isReadOnly: Bool
     /// The drive (0...3), and the image's number in a recording.
     package let number: UInt8
+    /// The file itself is written.
+    package var isWritten: Bool { isWritable }
     private let isWritable: Bool
     private let file: Int32
     private let overlay: DiskOverlay?
