@@ -48,6 +48,8 @@ package struct LogEvent: Sendable, Equatable {
             default: false
             }
         }
+        /// A bus master at work.
+        package var isDMA: Bool { self == .dmaRead || self == .dmaWrite || self == .dmaImage }
         package var hasBytes: Bool {
             switch self {
             case .input, .digest, .end, .dmaWrite, .dmaRead: true

@@ -107,6 +107,7 @@ package final class ReplayBoundary: HostBoundary {
     }
 
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
+        try takeIdleDMA(now)
         guard let event = next else { return deadline == .max ? .max : deadline }
         if event.kind == .idle, event.position == now.position {
             let time = time(event)
@@ -156,6 +157,13 @@ package final class ReplayBoundary: HostBoundary {
         if case .portWrite(let port, _, let value) = effect { onPortWrite?(port, value) }
     }
 
+    /// Bus masters work while the CPU is halted. What they did before it wakes is in the log before the idle time.
+    private func takeIdleDMA(_ now: Moment) throws(Divergence) {
+        while let event = next, event.kind.isDMA, !event.within, event.position == now.position, time(event) <= now.time {
+            try apply(event, now)
+        }
+    }
+
     /// The next event must be this transaction. Nil: the log is exhausted.
     private func expect(_ actual: LogEvent, _ now: Moment) throws(Divergence) -> LogEvent? {
         guard let event = next else { return nil }
@@ -178,14 +186,19 @@ package final class ReplayBoundary: HostBoundary {
     /// Applies what came in while the coming transaction was being answered.
     private func takeWithin(_ now: Moment) throws(Divergence) {
         while let event = next, event.within {
-            guard event.position == now.position, let input = try input(event, now) else { return }
-            switch input {
-            case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { memory?.dmaWrite(address, from: $0) }
-            case .dmaRead(let address, let bytes): try check(address, bytes, event, now)
-            default: break
-            }
-            advance(1)
+            guard event.position == now.position else { return }
+            try apply(event, now)
         }
+    }
+
+    /// Carries a DMA event out.
+    private func apply(_ event: LogEvent, _ now: Moment) throws(Divergence) {
+        switch try input(event, now) {
+        case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { memory?.dmaWrite(address, from: $0) }
+        case .dmaRead(let address, let bytes): try check(address, bytes, event, now)
+        default: break
+        }
+        advance(1)
     }
 
     /// The input that a let-in event is, with the bytes that the log only names.
