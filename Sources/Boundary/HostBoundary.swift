@@ -55,6 +55,10 @@ package enum Input: Sendable, Equatable {
     case nmi
     /// Devices cut: address line 20.
     case a20(Bool)
+    /// Devices cut: the host bridge's PAM registers, PAM0 in the low byte.
+    case shadow(UInt64)
+    /// Devices cut: the address of the linear frame buffer, 0 for none.
+    case videoBase(UInt64)
     /// Devices cut: the RESET pin.
     case reset
     /// Either cut: power goes off; `code` is nil, or what was written to isa-debug-exit.

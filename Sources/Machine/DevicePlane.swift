@@ -37,7 +37,8 @@ package final class DevicePlane: HostBoundary {
         let channels = ChannelTable(host)
         board = PCBoard(
             bus: bus, scheduler: scheduler, pins: pins, memory: memory, memoryMap: memoryMap,
-            date: configuration.date, drives: DriveSettings.drives(configuration.drives, media), media: media,
+            date: configuration.date, hasFirmware: configuration.hasFirmware,
+                drives: DriveSettings.drives(configuration.drives, media), media: media,
             channel: channels.channel)
         channels.now = { [unowned self] in now }
         pins.reset = { [unowned self] in board.reset() }
@@ -169,6 +170,18 @@ private final class QueuedPins: CPUPins {
         reset()
     }
     func powerOff(code: UInt64?) { queue.append(.powerOff(code: code)) }
+    private var shadow: UInt64?
+    func setShadow(_ control: UInt64) {
+        if control == shadow { return }
+        shadow = control
+        queue.append(.shadow(control))
+    }
+    private var videoBase: UInt64 = 0
+    func setVideoBase(_ base: UInt64) {
+        if base == videoBase { return }
+        videoBase = base
+        queue.append(.videoBase(base))
+    }
     private var isA20 = true
     func setA20(_ enabled: Bool) {
         if enabled == isA20 { return }

@@ -24,6 +24,7 @@ package final class PCBoard {
     /// In the order of reset, digest and snapshot.
     package let devices: [any Device]
     private let interruptLines: ISALines
+    private let hasFirmware: Bool
 
     /// Wired but not yet reset: `reset()` drives lines, which must lead somewhere by then.
     /// - Parameters:
@@ -32,15 +33,17 @@ package final class PCBoard {
     ///   - pins: the CPU's pins.
     ///   - memory: guest RAM for bus masters.
     ///   - date: of the real-time clock at power-on, seconds since 1970.
+    ///   - hasFirmware: firmware will set the chips up; without it they are left as firmware does.
     ///   - drives: at the IDE channels, by number.
     ///   - media: the drives' images.
     ///   - channel: the way to the backend of each channel.
     package init(
         bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap, date: UInt64,
-        drives: [IDEDrive?] = [], media: [DiskImage] = [], channel: (Channel) -> any HostChannel
+        hasFirmware: Bool = false, drives: [IDEDrive?] = [], media: [DiskImage] = [], channel: (Channel) -> any HostChannel
     ) {
         self.bus = bus
         self.scheduler = scheduler
+        self.hasFirmware = hasFirmware
         localAPIC = LocalAPIC(scheduler: scheduler, pins: pins)
         pic = PIC8259()
         ioAPIC = IOAPIC()
@@ -62,10 +65,12 @@ package final class PCBoard {
             isaLines: (0..<16).map(isa), apicLines: (16..<20).map { [ioAPIC] in IRQLine(ioAPIC, $0) })
         ide = PIIX3IDE(drives: drives, primary: isa(14), secondary: isa(15), memory: memory, scheduler: scheduler)
         let piix4 = PIIX4Power()
+        let vga = VGAFunction(pins: pins)
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
         let dma = DMA8237()
         devices = [
             localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, ide, piix4,
+            vga,
         ] + media
 
         localAPIC.attach(pic: pic, ioAPIC: ioAPIC)
@@ -75,6 +80,8 @@ package final class PCBoard {
         }
         pciHost.add(piix3, at: PCIAddress(slot: 1))
         pciHost.add(ide, at: PCIAddress(slot: 1, function: 1))
+        pciHost.add(vga, at: PCIAddress(slot: 2))
+        pciHost.shadowChanged = { pins.setShadow($0) }
         pciHost.add(piix4, at: PCIAddress(slot: 1, function: 3))
         pciHost.resetControl = PCIHost.ResetControl(
             read: { [pm] in pm.resetControl }, write: { [pm] in pm.writeResetControl($0) })
@@ -100,6 +107,8 @@ package final class PCBoard {
 
     package func reset() {
         for device in devices { device.reset() }
+        if hasFirmware { return }
+        pciHost.openShadowAsFirmwareDoes()
         // Kernels are entered without firmware: the local APIC is left as firmware leaves it, in virtual-wire mode
         // (MultiProcessor Specification 3.6.2.2): enabled, the 8259A on LINT0, NMI on LINT1.
         for (register, value) in [(0xF0, 0x1FF), (0x350, 0x700), (0x360, 0x400)] as [(UInt64, UInt64)] {

@@ -18,6 +18,8 @@ package struct PCConfiguration: Sendable, Equatable {
     /// A reset ends the run instead of booting again.
     package var endsAtReset = true
 
+    /// The CPU starts in firmware, which finds the hardware as it is after power-on.
+    package var hasFirmware = false
     /// Drives at the IDE channels, in the order of their numbers.
     package var drives: [DriveSettings] = []
 

@@ -50,11 +50,17 @@ package final class PCMachine {
         self.image = image
         self.door = door
         memoryMap = try MemoryMap(size: configuration.memory)
-        ram = GuestRAM(size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit)
+        ram = GuestRAM(
+            size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit, videoSize: VGA.memorySize,
+            romSize: image.rom.count)
+        ram.loadROM(image.rom)
         clock = VirtualClock(shift: configuration.clockShift)
         link = Link()
         cpu = X86CPU(ram: ram, bus: link)
-        vga = VGA(scheduler: scheduler)
+        let video = UnsafeMutableRawBufferPointer(start: ram.base + ram.videoOffset, count: ram.videoSize)
+        vga = VGA(
+            scheduler: scheduler,
+            memory: VideoMemory(video) { [unowned(unsafe) cpu, start = ram.videoOffset] in cpu.willWriteRAM(start + $0, $1) })
         scheduler.register(vga)
         bus.attach(vga)
         channels = ChannelTable(door)
@@ -62,11 +68,13 @@ package final class PCMachine {
         case .inputs:
             board = PCBoard(
                 bus: bus, scheduler: scheduler, pins: link, memory: link, memoryMap: memoryMap,
-                date: configuration.date, drives: DriveSettings.drives(configuration.drives, media), media: media,
+                date: configuration.date, hasFirmware: configuration.hasFirmware,
+                drives: DriveSettings.drives(configuration.drives, media), media: media,
                 channel: channels.channel)
         case .devices: board = nil
         }
         link.machine = self
+        cpu.setShadow(configuration.hasFirmware ? 0 : PCIHost.openShadow)
         channels.now = { [unowned self] in exactMoment }
         channels.park = { [unowned self] in park($0) }
         board?.reset()
@@ -187,6 +195,8 @@ package final class PCMachine {
         case .interruptLine(let level): cpu.state.pointee.interruptLine = level
         case .nmi: cpu.state.pointee.nmiPending = true
         case .a20(let enabled): cpu.setA20(enabled)
+        case .shadow(let control): cpu.setShadow(control)
+        case .videoBase(let base): cpu.setVideoBase(base)
         case .reset: resetRequested = true
         case .powerOff(let code): powerOff = (true, code)
         case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { cpu.dmaWrite(address, from: $0) }
@@ -271,6 +281,8 @@ package final class PCMachine {
         func setA20(_ enabled: Bool) {
             machine.cpu.setA20(enabled)
         }
+        func setShadow(_ control: UInt64) { machine.cpu.setShadow(control) }
+        func setVideoBase(_ base: UInt64) { machine.cpu.setVideoBase(base) }
         func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
             machine.cpu.dmaRead(address, into: buffer)
         }

@@ -144,6 +144,12 @@ extension LogEvent {
         case .a20(let enabled):
             kind = .a20
             value = enabled ? 1 : 0
+        case .shadow(let control):
+            kind = .shadow
+            value = control
+        case .videoBase(let base):
+            kind = .videoBase
+            value = base
         case .reset: kind = .reset
         case .powerOff(let code):
             kind = .powerOff
@@ -206,6 +212,8 @@ extension LogEvent {
         case .interruptLine: .interruptLine(value != 0)
         case .nmi: .nmi
         case .a20: .a20(value != 0)
+        case .shadow: .shadow(value)
+        case .videoBase: .videoBase(value)
         case .reset: .reset
         case .powerOff: .powerOff(code: value == 0 ? nil : value - 1)
         case .dmaWrite: .dmaWrite(address: address, bytes: bytes)

@@ -192,14 +192,15 @@ extension X86CPU {
         if prepare(linear, attributes, dataAccess.union(.write), &first, &second) != 0 { return 1 }
         let inFirst = min(size, 4096 - Int(linear & 0xFFF))
         if inFirst == size {
-            if let offset = ram.offset(of: first.physical) {
+            if let offset = ram.writableOffset(of: first.physical) {
                 willWriteRAM(offset, size)
                 if size == 16 {
                     (ram.base + offset).storeBytes(of: value, as: SIMD2<UInt64>.self)
                 } else {
                     writeRAM(offset, size, value.x)
                 }
-                fill(linear, first, offset)
+                // Shadow RAM that is not read is not what a load would find here.
+                if ram.pageFlags[offset >> 12] & GuestRAM.guarded == 0 { fill(linear, first, offset) }
             } else if size == 16 {
                 writeDevice(first.physical, 8, value.x)
                 writeDevice(first.physical &+ 8, 8, value.y)
@@ -212,7 +213,7 @@ extension X86CPU {
             let physical =
                 index < inFirst ? first.physical &+ UInt64(index) : second.physical &+ UInt64(index - inFirst)
             let byte = (index < 8 ? value.x >> UInt64(index * 8) : value.y >> UInt64((index - 8) * 8)) & 0xFF
-            if let offset = ram.offset(of: physical) {
+            if let offset = ram.writableOffset(of: physical) {
                 willWriteRAM(offset, 1)
                 writeRAM(offset, 1, byte)
             } else {
@@ -261,7 +262,7 @@ extension X86CPU {
     }
 
     /// RAM is about to change, within one page: whatever watches the page is told.
-    func willWriteRAM(_ offset: Int, _ size: Int) {
+    package func willWriteRAM(_ offset: Int, _ size: Int) {
         let page = offset >> 12
         let flags = ram.pageFlags[page]
         if flags == 0 { return }
@@ -307,7 +308,7 @@ extension X86CPU {
         while done < buffer.count {
             let physical = address &+ UInt64(done)
             let count = min(buffer.count - done, 4096 - Int(physical & 0xFFF))
-            if let offset = ram.offset(of: physical), let source = buffer.baseAddress {
+            if let offset = ram.writableOffset(of: physical), let source = buffer.baseAddress {
                 willWriteRAM(offset, count)
                 (ram.base + offset).copyMemory(from: source + done, byteCount: count)
             }

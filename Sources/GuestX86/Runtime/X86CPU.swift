@@ -75,7 +75,11 @@ package final class X86CPU {
     package func reset() {
         let position = state.pointee.core.position
         let owner = state.pointee.core.owner
+        // Wires from other chips, which are reset by themselves.
+        let (shadowControl, videoBase) = (state.pointee.shadowControl, state.pointee.videoBase)
         state.pointee = X86State(dataTLB: supervisorTLB.entries)
+        state.pointee.shadowControl = shadowControl
+        state.pointee.videoBase = videoBase
         state.pointee.core.position = position
         state.pointee.core.owner = owner
         for index in 0..<6 {
@@ -405,6 +409,7 @@ package final class X86CPU {
     package func visitState(_ visitor: inout StateVisitor) {
         state.pointee.visit(&visitor)
         if visitor.mode == .load {
+            applyMappings()
             flushTLB()
             blocks.flushAll()
             modeChanged()
