@@ -33,17 +33,17 @@ package final class PCBoard {
     ///   - pins: the CPU's pins.
     ///   - memory: guest RAM for bus masters.
     ///   - date: of the real-time clock at power-on, seconds since 1970.
-    ///   - hasFirmware: firmware will set the chips up; without it they are left as firmware does.
+    ///   - firmware: what firmware is told, that will set the chips up; without it they are left as firmware does.
     ///   - drives: at the IDE channels, by number.
     ///   - media: the drives' images.
     ///   - channel: the way to the backend of each channel.
     package init(
         bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap, date: UInt64,
-        hasFirmware: Bool = false, drives: [IDEDrive?] = [], media: [DiskImage] = [], channel: (Channel) -> any HostChannel
+        firmware: FirmwareSettings? = nil, drives: [IDEDrive?] = [], media: [DiskImage] = [], channel: (Channel) -> any HostChannel
     ) {
         self.bus = bus
         self.scheduler = scheduler
-        self.hasFirmware = hasFirmware
+        hasFirmware = firmware != nil
         localAPIC = LocalAPIC(scheduler: scheduler, pins: pins)
         pic = PIC8259()
         ioAPIC = IOAPIC()
@@ -85,7 +85,19 @@ package final class PCBoard {
         pciHost.add(piix4, at: PCIAddress(slot: 1, function: 3))
         pciHost.resetControl = PCIHost.ResetControl(
             read: { [pm] in pm.resetControl }, write: { [pm] in pm.writeResetControl($0) })
+        piix4.baseChanged = { [pm] in pm.move(to: $0, on: bus) }
+        pciHost.mappingsChanged = { [pm] in pm.updateMapping(on: bus) }
         describe(memoryMap)
+        if let firmware { describe(firmware, memoryMap) }
+    }
+
+    /// What firmware finds in fw_cfg and CMOS.
+    private func describe(_ firmware: FirmwareSettings, _ map: MemoryMap) {
+        let order = firmware.bootOrder
+        // SeaBIOS: three half bytes, the first to boot from in the lowest; 1 floppy, 2 hard disk, 3 CD-ROM.
+        rtc.setCMOS(0x3D, UInt8(truncatingIfNeeded: order))
+        rtc.setCMOS(0x38, UInt8(truncatingIfNeeded: order >> 8) << 4 | 1)
+        for file in FirmwareTables.files(map) + firmware.files { fwCfg.add(file: file.name, data: file.bytes) }
     }
 
     /// CMOS and fw_cfg say how much RAM there is.

@@ -18,8 +18,9 @@ package struct PCConfiguration: Sendable, Equatable {
     /// A reset ends the run instead of booting again.
     package var endsAtReset = true
 
-    /// The CPU starts in firmware, which finds the hardware as it is after power-on.
-    package var hasFirmware = false
+    /// The CPU starts in firmware, which finds the hardware as it is after power-on; nil for a kernel that is entered
+    /// directly.
+    package var firmware: FirmwareSettings?
     /// Drives at the IDE channels, in the order of their numbers.
     package var drives: [DriveSettings] = []
 

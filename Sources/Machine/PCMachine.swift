@@ -68,13 +68,13 @@ package final class PCMachine {
         case .inputs:
             board = PCBoard(
                 bus: bus, scheduler: scheduler, pins: link, memory: link, memoryMap: memoryMap,
-                date: configuration.date, hasFirmware: configuration.hasFirmware,
+                date: configuration.date, firmware: configuration.firmware,
                 drives: DriveSettings.drives(configuration.drives, media), media: media,
                 channel: channels.channel)
         case .devices: board = nil
         }
         link.machine = self
-        cpu.setShadow(configuration.hasFirmware ? 0 : PCIHost.openShadow)
+        cpu.setShadow(configuration.firmware != nil ? 0 : PCIHost.openShadow)
         channels.now = { [unowned self] in exactMoment }
         channels.park = { [unowned self] in park($0) }
         board?.reset()

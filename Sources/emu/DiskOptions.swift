@@ -16,6 +16,9 @@ struct DiskOptions: ParsableArguments {
     @Flag(help: "Write the guest's changes to the disk images themselves.")
     var writable = false
 
+    /// No drive has a medium.
+    var isEmpty: Bool { disk.isEmpty && cdrom == nil }
+
     func validate() throws {
         if disk.count > 3 { throw ValidationError("--disk can be given three times at most") }
         if overlay != nil, disk.isEmpty { throw ValidationError("--overlay needs a --disk") }

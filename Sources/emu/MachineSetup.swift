@@ -18,22 +18,26 @@ struct MachineSetup {
         let bytes: [UInt8]
     }
     /// Roles of files that are loaded, in the header's order.
-    static let loadedRoles = ["kernel", "initrd"]
+    static let loadedRoles = ["kernel", "initrd", "bios", "vgabios"]
 
     var configuration: PCConfiguration
     private var files: [LoadedFile] = []
+    /// See `FirmwareSettings.bootOrder`; nil for the usual one.
+    private var bootOrder: UInt16?
     /// Disks and discs.
     private(set) var drives: [DriveFile] = []
 
     /// From options: reads the files.
     /// - Parameter paths: of the files to load, by role.
-    init(configuration: PCConfiguration, paths: [String: String], drives: [DriveFile]) throws {
+    init(configuration: PCConfiguration, paths: [String: String], drives: [DriveFile], bootOrder: UInt16? = nil) throws {
+        self.bootOrder = bootOrder
         self.configuration = configuration
         self.configuration.drives = drives.map(\.settings)
         self.drives = drives
         for role in Self.loadedRoles {
             if let path = paths[role] { files.append(try Self.read(role, path)) }
         }
+        addFirmware()
     }
 
     /// From a recording: finds the files and checks that they are the recorded ones.
@@ -64,12 +68,25 @@ struct MachineSetup {
             let path = try Self.find(image, recording, replacements)
             files.append(LoadedFile(image: image, bytes: try Self.read(role, path).bytes))
         }
+        bootOrder = UInt16(header.setting("boot") ?? "", radix: 16)
+        addFirmware()
         for drive in drives {
             // With the devices outside, only images that the log refers to are named.
             guard let image = header.image(drive.role) else { continue }
             let path = try Self.find(image, recording, replacements)
             self.drives.append(try DriveFile(drive, path, DiskImage.Options()))
         }
+    }
+
+    /// What the board tells the firmware, if there is one.
+    private mutating func addFirmware() {
+        guard file("bios") != nil else { return }
+        var firmware = FirmwareSettings()
+        if let bootOrder { firmware.bootOrder = bootOrder }
+        if let video = file("vgabios") {
+            firmware.files.append(FirmwareSettings.File(name: FirmwareImage.videoROM, bytes: video.bytes))
+        }
+        configuration.firmware = firmware
     }
 
     /// The header of a recording of this machine.
@@ -85,6 +102,7 @@ struct MachineSetup {
                 LogHeader.Setting("entry", configuration.entersIn32Bits ? "32" : "64"),
                 LogHeader.Setting("reset", configuration.endsAtReset ? "end" : "reboot"),
                 LogHeader.Setting("drives", configuration.drives.text),
+                LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
             ], images: images)
     }
 
@@ -95,9 +113,12 @@ struct MachineSetup {
 
     /// What RAM and CPU hold at power-on.
     func bootImage() throws -> BootImage {
+        if let bios = file("bios") {
+            do { return try FirmwareImage.bootImage(bios.bytes) } catch { throw UserError("--bios \(bios.image.path): \(error)") }
+        }
         let map = try MemoryMap(size: configuration.memory)
         let tables = ACPITables(memory: map)
-        guard let kernel = file("kernel") else { throw UserError("there is no kernel to boot") }
+        guard let kernel = file("kernel") else { throw UserError("there is neither a kernel nor a BIOS to start") }
         let initrd = file("initrd")?.bytes
         do {
             var image: BootImage

@@ -70,8 +70,15 @@ struct ImageOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The recorded CD-ROM, if it is not where it was.", valueName: "file"))
     var cdrom: String?
 
+    @Option(help: ArgumentHelp("The recorded BIOS, if it is not where it was.", valueName: "file"))
+    var bios: String?
+    @Option(help: ArgumentHelp("The recorded VGA BIOS, if it is not where it was.", valueName: "file"))
+    var vgabios: String?
+
     var replacements: [String: String] {
         var paths: [String: String] = [:]
+        if let bios { paths["bios"] = bios }
+        if let vgabios { paths["vgabios"] = vgabios }
         for (path, number) in zip(disk, [0, 1, 3]) { paths["disk\(number)"] = path }
         if let cdrom { paths["cdrom2"] = cdrom }
         if let kernel { paths["kernel"] = kernel }

@@ -25,17 +25,20 @@ struct RunCommand: ParsableCommand {
     var record: String?
     @Flag(help: "With --boundary: draw the line there, but record nothing.")
     var noRecord = false
-    @Option(help: ArgumentHelp("A Linux kernel (bzImage) or a multiboot ELF kernel.", valueName: "file"))
-    var kernel: String
+    @Option(help: ArgumentHelp("A Linux kernel (bzImage) or a multiboot ELF kernel, entered without firmware.", valueName: "file"))
+    var kernel: String?
     @Option(help: ArgumentHelp("Its initial RAM disk, or a multiboot module.", valueName: "file"))
     var initrd: String?
     @Option(help: ArgumentHelp("The kernel's command line.", valueName: "text"))
     var append = ""
     @OptionGroup var disks: DiskOptions
+    @OptionGroup var firmware: FirmwareOptions
     @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
     var memory = MemoryOption(bytes: 256 << 20)
     @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
     var serial = SerialOption.stdio
+    @Option(help: ArgumentHelp("Where the debug console (ports 0xE9 and 0x402) goes: a file.", valueName: "file"))
+    var debugcon: String?
     @Option(help: ArgumentHelp("Drive the guest by a script.", valueName: "file"))
     var script: String?
     @Option(help: "At the devices boundary: what the devices take for time.")
@@ -59,6 +62,11 @@ struct RunCommand: ParsableCommand {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
+        if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk or --cdrom") }
+        if kernel == nil, initrd != nil || !append.isEmpty {
+            throw ValidationError("--initrd and --append go with --kernel")
+        }
+        if kernel != nil, firmware.isGiven { throw ValidationError("--kernel starts without firmware: no --bios, --vgabios or --boot") }
         if clockShift > 10 { throw ValidationError("--clock-shift is 0 to 10, not \(clockShift)") }
         if digestInterval < 1000 { throw ValidationError("--digest-interval is 1000 at least, not \(digestInterval)") }
         if memory.bytes < 16 << 20 || memory.bytes > 8 << 30 || memory.bytes % 4096 != 0 {
@@ -75,9 +83,15 @@ struct RunCommand: ParsableCommand {
         configuration.commandLine = append
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
-        var paths = ["kernel": kernel]
-        paths["initrd"] = initrd
-        let setup = try MachineSetup(configuration: configuration, paths: paths, drives: try disks.images())
+        var paths: [String: String] = [:]
+        if let kernel {
+            paths["kernel"] = kernel
+            paths["initrd"] = initrd
+        } else {
+            paths = try firmware.paths()
+        }
+        let setup = try MachineSetup(
+            configuration: configuration, paths: paths, drives: try disks.images(), bootOrder: firmware.order)
         configuration = setup.configuration
         if boundary == .inputs, !noRecord { try checkDisks(setup) }
         let image = try setup.bootImage()
@@ -185,6 +199,11 @@ struct RunCommand: ParsableCommand {
             backend = pty
         case .tcp(let host, let port): backend = try TCPBackend(host: host, port: port)
         case .none: backend = NullBackend()
+        }
+        if let debugcon {
+            live.register(
+                source: Channel.debugConsole.rawValue, name: Channel.debugConsole.name,
+                sink: TeeSink(try FileBackend(path: debugcon), nil))
         }
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})

@@ -57,6 +57,8 @@ package final class PCIHost: PCIFunction {
     }
     /// Set by the board, before the machine starts.
     package var resetControl: ResetControl?
+    /// Called when base addresses may have moved: for chips that move by other registers. Set by the board.
+    package var mappingsChanged: (() -> Void)?
     /// Gets the PAM registers when they change, PAM0 in the low byte. Set by the board.
     package var shadowChanged: ((UInt64) -> Void)?
     /// The value of the PAM registers that makes all of shadow RAM readable and writable.
@@ -158,6 +160,7 @@ package final class PCIHost: PCIFunction {
     /// Software can put two regions at one place. Then chips with a fixed address win, then the lower PCI address: the
     /// outcome depends on the present registers only, so that a loaded machine is mapped like the saved one.
     package func updateMappings() {
+        defer { mappingsChanged?() }
         var wanted: [Mapping] = []
         for (index, slot) in slots.enumerated() {
             let configuration = slot.function.configuration

@@ -3,6 +3,8 @@ import MachineState
 /// Registers of the Bochs VBE interface ("VBE Display Interface", version 5).
 package struct VGADispi {
     package var index: UInt16 = 0
+    /// 0xB0C0...0xB0C5: software tries which versions it may set.
+    package var version: UInt16 = 0xB0C5
     /// Pixels; bits a pixel: 4, 8, 15, 16, 24 or 32.
     package var width: UInt16 = 0
     package var height: UInt16 = 0
@@ -20,6 +22,7 @@ package struct VGADispi {
 
     package mutating func visit(_ visitor: inout StateVisitor) {
         visitor.field("index", &index)
+        visitor.field("version", &version)
         visitor.field("width", &width)
         visitor.field("height", &height)
         visitor.field("depth", &depth)
@@ -55,7 +58,7 @@ extension VGA {
         if offset == 0 { return dispi.index }
         let tellsLimits = dispi.enable & 2 != 0
         switch dispi.index {
-        case 0: return 0xB0C5
+        case 0: return dispi.version
         case 1: return tellsLimits ? VGADispi.maximum.width : dispi.width
         case 2: return tellsLimits ? VGADispi.maximum.height : dispi.height
         case 3: return tellsLimits ? VGADispi.maximum.depth : dispi.depth
@@ -77,6 +80,7 @@ extension VGA {
             return
         }
         switch state.dispi.index {
+        case 0: if (0xB0C0...0xB0C5).contains(value) { state.dispi.version = value }
         case 1: if !state.dispi.isEnabled, value <= VGADispi.maximum.width { state.dispi.width = value & ~7 }
         case 2: if !state.dispi.isEnabled, value <= VGADispi.maximum.height { state.dispi.height = value }
         case 3:
