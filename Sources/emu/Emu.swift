@@ -19,6 +19,6 @@ struct Emu: ParsableCommand {
               emu log boot.emurec
             """,
         version: "0.1.0",
-        subcommands: [RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self],
+        subcommands: [RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self, ScreenshotCommand.self],
         defaultSubcommand: RunCommand.self)
 }

@@ -55,6 +55,8 @@ struct RunCommand: ParsableCommand {
     var entry32 = false
     @Flag(help: "A reset boots again instead of ending the run.")
     var reboot = false
+    @Option(help: ArgumentHelp("Save what the screen shows at the end of the run: a PNG file.", valueName: "file"))
+    var screenshot: String?
     @Option(help: ArgumentHelp("End the run at this position.", valueName: "position"))
     var until: UInt64?
 
@@ -146,6 +148,7 @@ struct RunCommand: ParsableCommand {
                 + "\(Message.seconds(machine.moment.time)) virtual, \(Message.decimal(elapsed.seconds)) s host "
                 + "(\(Message.decimal(rate)) million instructions a second)")
         if let file { Message.say("recorded to \(file): \(Message.fileSize(file)) bytes") }
+        if let screenshot { try Screenshot.save(machine.vga, output: screenshot, text: false) }
         if let failure = runner?.failure { throw UserError(failure) }
         if case .ended(.shutdown, _) = outcome { throw ExitCode(3) }
         if case .ended(.poweredOff, let code?) = outcome {
