@@ -27,7 +27,8 @@ let package = Package(
 
         // Bottom up: nothing imports a target that is listed below it.
         .target(name: "MachineState", swiftSettings: hot),
-        .target(name: "CPUCore", dependencies: ["MachineState"], swiftSettings: hot),
+        .target(name: "CHost"),
+        .target(name: "CPUCore", dependencies: ["MachineState", "CHost"], swiftSettings: hot),
         .target(name: "DeviceBus", dependencies: ["MachineState"], swiftSettings: hot),
         .target(name: "Boundary", dependencies: ["MachineState"], swiftSettings: hot),
         .target(name: "GuestX86", dependencies: ["CPUCore", "MachineState"], swiftSettings: hot),
@@ -41,7 +42,7 @@ let package = Package(
         .executableTarget(
             name: "emu",
             dependencies: [
-                "Machine", "Replay", "Passthrough", "Boundary", "Devices", "MachineState",
+                "Machine", "Replay", "Passthrough", "Boundary", "Devices", "GuestX86", "CPUCore", "MachineState",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: common),
@@ -59,6 +60,8 @@ let package = Package(
             swiftSettings: common),
         .testTarget(
             name: "ReplayTests", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
+        // They run the program that is built beside them.
+        .testTarget(name: "CommandTests", dependencies: ["emu"], swiftSettings: common),
         .testTarget(
             name: "MachineTests",
             dependencies: ["TestSupport", "Machine", "Replay", "Boundary", "Passthrough", "MachineState"],

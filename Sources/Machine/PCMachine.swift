@@ -43,8 +43,10 @@ package final class PCMachine {
     ///   - image: what RAM and CPU hold at power-on.
     ///   - media: the drives' images; none where the devices are outside.
     ///   - door: what stands at the boundary.
+    ///   - engine: what executes the CPU's code; makes no difference to what happens.
     package init(
-        configuration: PCConfiguration, image: BootImage, media: [DiskImage] = [], door: any HostBoundary
+        configuration: PCConfiguration, image: BootImage, media: [DiskImage] = [], door: any HostBoundary,
+        engine: EngineKind = .best
     ) throws(BootError) {
         self.configuration = configuration
         self.image = image
@@ -56,7 +58,7 @@ package final class PCMachine {
         ram.loadROM(image.rom)
         clock = VirtualClock(shift: configuration.clockShift)
         link = Link()
-        cpu = X86CPU(ram: ram, bus: link)
+        cpu = X86CPU(ram: ram, bus: link, engine: engine)
         let video = UnsafeMutableRawBufferPointer(start: ram.base + ram.videoOffset, count: ram.videoSize)
         vga = VGA(
             scheduler: scheduler,

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Boundary
+import CPUCore
 import Foundation
 import Machine
 import MachineState
@@ -16,14 +17,14 @@ struct ReplaySession {
     /// What the host's files failed with: a replay cannot go on then.
     private final class Failures { var text: String? }
 
-    init(file: String, replacements: [String: String]) throws {
+    init(file: String, replacements: [String: String], engine: EngineKind) throws {
         reader = try LogReader(path: file)
         let setup = try MachineSetup(header: reader.header, recording: file, replacements: replacements)
         door = ReplayBoundary(reader: reader, names: EventText.place)
         let media = setup.media
         machine = try PCMachine(
             configuration: setup.configuration, image: try setup.bootImage(),
-            media: setup.configuration.boundary == .inputs ? media : [], door: door)
+            media: setup.configuration.boundary == .inputs ? media : [], door: door, engine: engine)
         let failures = Failures()
         for disk in media { disk.onFailure = { failures.text = "disk \(disk.number): \($0)" } }
         hostFailures = failures
@@ -96,9 +97,10 @@ struct ReplayCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Stop at this position (instructions since power-on).", valueName: "position"))
     var until: UInt64?
     @OptionGroup var images: ImageOptions
+    @OptionGroup var engine: EngineOptions
 
     func run() throws {
-        let session = try ReplaySession(file: file, replacements: images.replacements)
+        let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
         session.door.onSend = { source, bytes in
             if source == Channel.serial0.rawValue { FileHandle.standardOutput.write(Data(bytes)) }
         }
@@ -106,6 +108,7 @@ struct ReplayCommand: ParsableCommand {
         let started = ContinuousClock.now
         let outcome = try session.run(until: until)
         let elapsed = (ContinuousClock.now - started).seconds
+        engine.report(session.machine, seconds: elapsed)
         Message.say("\(Message.describe(outcome)): \(session.summary); \(Message.decimal(elapsed)) s")
     }
 }
@@ -128,12 +131,13 @@ struct VerifyCommand: ParsableCommand {
     @Argument(help: "The recordings.")
     var files: [String]
     @OptionGroup var images: ImageOptions
+    @OptionGroup var engine: EngineOptions
 
     func run() throws {
         var failed = false
         for file in files {
             do {
-                let session = try ReplaySession(file: file, replacements: images.replacements)
+                let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
                 _ = try session.run(until: nil)
                 print("\(file): OK: \(session.summary)")
             } catch let divergence as Divergence {

@@ -59,6 +59,7 @@ struct RunCommand: ParsableCommand {
     var screenshot: String?
     @Option(help: ArgumentHelp("End the run at this position.", valueName: "position"))
     var until: UInt64?
+    @OptionGroup var engine: EngineOptions
 
     func validate() throws {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
@@ -131,7 +132,7 @@ struct RunCommand: ParsableCommand {
         }
         let machine = try PCMachine(
             configuration: configuration, image: image,
-            media: configuration.boundary == .inputs ? setup.media : [], door: door)
+            media: configuration.boundary == .inputs ? setup.media : [], door: door, engine: engine.engine)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
         let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
@@ -142,6 +143,7 @@ struct RunCommand: ParsableCommand {
         let outcome = try drive(machine, recorder)
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
+        engine.report(machine, seconds: elapsed.seconds)
         let rate = Double(machine.cpu.position) / elapsed.seconds / 1e6
         Message.say(
             "\(Message.describe(outcome)) after \(machine.cpu.position) instructions, "

@@ -19,13 +19,14 @@ struct ScreenshotCommand: ParsableCommand {
     @Flag(help: "Print a text screen as text.")
     var text = false
     @OptionGroup var images: ImageOptions
+    @OptionGroup var engine: EngineOptions
 
     func validate() throws {
         if output == nil, !text { throw ValidationError("give --output FILE, or --text, or both") }
     }
 
     func run() throws {
-        let session = try ReplaySession(file: file, replacements: images.replacements)
+        let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
         let outcome = try session.run(until: at)
         if let at, session.machine.cpu.position < at {
             Message.say("\(file): \(Message.describe(outcome)) at position \(session.machine.cpu.position), before \(at)")

@@ -122,6 +122,8 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
     case leaveDynamic
     // Only made by the interpreter: like leave, in the middle of a block, after b instructions.
     case leavePartial
+    // Only made by engines: stops after single micro-ops; nothing changes.
+    case stop
 
     /// The operation for a width given as logarithm (0...3), from the group's first.
     @inlinable
@@ -156,7 +158,7 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
         case .adcF8 ... .sbbFI64, .incF8 ... .decF64, .shlF8 ... .shrdF64, .btF8 ... .bsrF64, .cmov8 ... .cmov64,
             .setcc, .setCarry, .complementCarry:
             .reads
-        case .ld8 ... .brNonzero64, .ldzx8 ... .st128, .call, .callPure, .guardCanonical, .jump ... .leavePartial: .barrier
+        case .ld8 ... .brNonzero64, .ldzx8 ... .st128, .call, .callPure, .guardCanonical, .jump ... .stop: .barrier
         default: .none
         }
     }

@@ -39,6 +39,8 @@ package struct Interpreter {
     let jumpCache: UnsafeMutablePointer<UnsafeMutablePointer<Block>?>
     /// Where the rest of an instruction is copied to when the block must end after it.
     let diverted: UnsafeMutablePointer<MicroOp>
+    /// One micro-op and a stop, for `executeSingle`.
+    let single: UnsafeMutablePointer<MicroOp>
 
     package init(
         hooks: EngineHooks, helpers: UnsafePointer<MicroHelper>,
@@ -48,9 +50,14 @@ package struct Interpreter {
         self.helpers = helpers
         self.jumpCache = jumpCache
         diverted = .allocate(capacity: BlockBuilder.maxOps + 1)
+        single = .allocate(capacity: 2)
+        single.initialize(repeating: MicroOp(.stop), count: 2)
     }
 
-    package func deallocate() { diverted.deallocate() }
+    package func deallocate() {
+        diverted.deallocate()
+        single.deallocate()
+    }
 
     /// Executes blocks from the jump cache until something stops it; never beyond position `limit`.
     package func run(_ state: UnsafeMutableRawPointer, mode: UInt32, limit: Position) -> EngineExit {
@@ -68,11 +75,40 @@ package struct Interpreter {
     /// Executes one block. Nil: go on with the block at `pc`.
     @inline(__always)
     package func execute(_ block: UnsafeMutablePointer<Block>, _ state: UnsafeMutableRawPointer) -> EngineExit? {
+        state.assumingMemoryBound(to: CoreState.self).pointee.currentBlock = block
+        return execute(from: UnsafePointer(block.pointee.ops), block, state)
+    }
+
+    /// Executes one micro-op of `block` by itself. True: it faults, and pc and position are exact.
+    @inline(never)
+    package func executeSingle(
+        _ op: UnsafePointer<MicroOp>, _ block: UnsafeMutablePointer<Block>, _ state: UnsafeMutableRawPointer
+    ) -> Bool {
+        single[0] = op.pointee
+        state.assumingMemoryBound(to: CoreState.self).pointee.divertedIndex =
+            UInt64(block.pointee.instructionIndex[op - UnsafePointer(block.pointee.ops)])
+        return execute(from: UnsafePointer(single), block, state) == .fault
+    }
+
+    /// Executes what is left of the instruction after `op`, and no more.
+    @inline(never)
+    package func finishInstruction(
+        after op: UnsafePointer<MicroOp>, _ block: UnsafeMutablePointer<Block>, _ state: UnsafeMutableRawPointer
+    ) -> EngineExit? {
+        execute(from: divert(op, state) ?? op + 1, block, state)
+    }
+
+    /// Makes pc and position exact for an instruction that faults in `op`.
+    package func noteFault(_ op: UnsafePointer<MicroOp>, _ state: UnsafeMutableRawPointer) { _ = fault(op, state) }
+
+    @inline(__always)
+    private func execute(
+        from start: UnsafePointer<MicroOp>, _ block: UnsafeMutablePointer<Block>, _ state: UnsafeMutableRawPointer
+    ) -> EngineExit? {
         let core = state.assumingMemoryBound(to: CoreState.self)
-        core.pointee.currentBlock = block
         let s = Registers(state: state)
         let tlb = core.pointee.dataTLB
-        var next = UnsafePointer(block.pointee.ops)
+        var next = start
         while true {
             let op = next.pointee
             switch op.opcode {
@@ -456,6 +492,7 @@ package struct Interpreter {
                 core.pointee.pc = op.imm
                 core.pointee.position &+= UInt64(op.b)
                 return .leave
+            case .stop: return .leave
             }
             next += 1
         }

@@ -15,6 +15,10 @@ package struct Block {
     package var instructionIndex: UnsafeMutablePointer<UInt16>
     /// Per instruction, its PC minus `pc`.
     package var pcOffsets: UnsafeMutablePointer<UInt16>
+    /// Host code; nil as long as the interpreter executes the block.
+    package var entry: UnsafeRawPointer?
+    /// Executions by the interpreter so far, when there is a code generator.
+    package var heat: UInt32 = 0
     /// RAM page numbers the code lies in; the second is -1 unless its one instruction crosses a page.
     package var page: Int32
     package var secondPage: Int32

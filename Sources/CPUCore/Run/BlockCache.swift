@@ -10,6 +10,10 @@ package final class BlockCache {
     /// PC → block, unordered; an entry is valid if PC and mode agree. Cleared whenever virtual addresses may mean
     /// something else.
     package let jumpCache: UnsafeMutablePointer<UnsafeMutablePointer<Block>?>
+    /// The same for generated code, cleared together with it; nil without a code generator.
+    package var entries: UnsafeMutablePointer<EntryTable.Entry>?
+    /// Called when everything is forgotten: the memory for generated code is free again.
+    package var onFlush: (() -> Void)?
 
     private let ram: GuestRAM
     private let blocks: UnsafeMutablePointer<Block>
@@ -25,6 +29,7 @@ package final class BlockCache {
     package private(set) var translated = 0
     package private(set) var invalidations = 0
     package private(set) var flushes = 0
+    package private(set) var clears = 0
 
     package init(ram: GuestRAM) {
         self.ram = ram
@@ -52,7 +57,11 @@ package final class BlockCache {
     @inlinable @inline(__always)
     package static func jumpIndex(_ pc: UInt64) -> Int { Int((pc ^ (pc >> 12)) & UInt64(jumpCacheCount - 1)) }
 
-    package func clearJumpCache() { jumpCache.update(repeating: nil, count: Self.jumpCacheCount) }
+    package func clearJumpCache() {
+        clears += 1
+        jumpCache.update(repeating: nil, count: Self.jumpCacheCount)
+        entries?.update(repeating: EntryTable.Entry(), count: EntryTable.count)
+    }
 
     private func bucket(_ linear: UInt64, _ page: Int32, _ mode: UInt32) -> Int {
         let key = (linear ^ UInt64(UInt32(bitPattern: page)) << 32 ^ UInt64(mode) << 20) &* 0x9E37_79B9_7F4A_7C15
@@ -190,6 +199,12 @@ package final class BlockCache {
     /// Takes a block out of its bucket. It stays in the list of its other page, where it does no harm.
     private func kill(_ block: UnsafeMutablePointer<Block>, _ index: Int32) {
         if block.pointee.mode == Block.deadMode { return }
+        if let entries, block.pointee.entry != nil {
+            let slot = EntryTable.index(block.pointee.pc)
+            if entries[slot].key == EntryTable.key(block.pointee.pc, block.pointee.mode) {
+                entries[slot] = EntryTable.Entry()
+            }
+        }
         let slot = bucket(block.pointee.linear, block.pointee.page, block.pointee.mode)
         if buckets[slot] == index {
             buckets[slot] = block.pointee.nextInBucket
@@ -215,5 +230,6 @@ package final class BlockCache {
             ram.pageFlags[page] &= ~GuestRAM.code
         }
         clearJumpCache()
+        onFlush?()
     }
 }

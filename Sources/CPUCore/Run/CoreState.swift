@@ -23,6 +23,14 @@ package struct CoreState {
     package var currentBlock: UnsafeMutablePointer<Block>?
     /// The instruction index in `currentBlock` of micro-ops that are not the block's own (see `Interpreter.divert`).
     package var divertedIndex: UInt64 = 0
+    /// While generated code runs, the arithmetic flags: bit 0 OF, bits 15...8 as LAHF gives them. Otherwise unused.
+    package var hostFlags: UInt64 = 0
+    /// Generated code must not go beyond this position.
+    package var limit: UInt64 = 0
+    /// The jump in generated code, as an offset, that led to a PC without known code; 0 for none.
+    package var patchSite: UInt64 = 0
+    /// The engine that generated code belongs to, unretained.
+    package var engine: UnsafeMutableRawPointer?
     /// What slow-path loads return and slow-path stores take: up to 16 bytes.
     package var transfer: SIMD2<UInt64> = .zero
     /// TLB in use for data accesses at the present privilege.

@@ -32,6 +32,12 @@ package struct TLB {
         entries.initialize(repeating: TLBEntry(), count: Self.count)
     }
 
+    /// In memory that belongs to somebody else.
+    package init(at memory: UnsafeMutableRawPointer) {
+        entries = memory.bindMemory(to: TLBEntry.self, capacity: Self.count)
+        entries.initialize(repeating: TLBEntry(), count: Self.count)
+    }
+
     @inlinable @inline(__always)
     package static func index(_ address: UInt64) -> Int { Int((address >> 12) & UInt64(count - 1)) }
 

@@ -23,7 +23,8 @@ package enum CPUID {
         case 0: return (7, word("Genu"), word("ntel"), word("ineI"))
         case 1: return (UInt32(signature), 0x0001_0800, features2, features)
         case 2: return (1, 0, 0, 0)
-        case 7: return subleaf == 0 ? (0, 1 << 7, 0, 0) : (0, 0, 0, 0)
+        // SMEP; the selectors of x87 pointers are not kept.
+        case 7: return subleaf == 0 ? (0, 1 << 7 | 1 << 13, 0, 0) : (0, 0, 0, 0)
         case 0x8000_0000: return (0x8000_0008, 0, 0, 0)
         case 0x8000_0001: return (0, 0, extended2, extended)
         case 0x8000_0002...0x8000_0004:

@@ -18,8 +18,9 @@ package final class X86CPU {
     package let state: UnsafeMutablePointer<X86State>
     package let ram: GuestRAM
     package unowned let bus: any SystemBus
-    package let supervisorTLB = TLB()
-    package let userTLB = TLB()
+    private let memory = EngineMemory(stateSize: MemoryLayout<X86State>.stride)
+    package var supervisorTLB: TLB { memory.supervisorTLB }
+    package var userTLB: TLB { memory.userTLB }
     /// Never filled: in use while every data access must be looked at (alignment checks, data breakpoints).
     package let watchfulTLB = TLB()
     package let blocks: BlockCache
@@ -27,6 +28,11 @@ package final class X86CPU {
     let translator: Translator
     let helpers: UnsafeMutablePointer<MicroHelper>
     let interpreter: Interpreter
+    private let lightHelpers: UnsafeMutablePointer<Bool>
+    #if arch(x86_64)
+        /// The code generator; nil when the interpreter is to do everything.
+        package let generator: X64Engine?
+    #endif
     var watchedTables: [Int32] = []
     /// Bits 3...0 of DR6 for the #DB being delivered.
     var debugHits: UInt64 = 0
@@ -38,15 +44,17 @@ package final class X86CPU {
     /// What `findOrTranslate` gave may be executed once.
     private var isTemporary = false
 
-    package init(ram: GuestRAM, bus: any SystemBus) {
+    /// - Parameter engine: what executes; the interpreter also where the host does not let programs generate code.
+    package init(ram: GuestRAM, bus: any SystemBus, engine: EngineKind = .best) {
         Slot.verifyLayout()
         self.ram = ram
         self.bus = bus
         blocks = BlockCache(ram: ram)
         translator = Translator(ir: builder)
         helpers = HelperTable.make()
-        state = .allocate(capacity: 1)
-        state.initialize(to: X86State(dataTLB: supervisorTLB.entries))
+        lightHelpers = HelperTable.makeLight()
+        state = memory.state.bindMemory(to: X86State.self, capacity: 1)
+        state.initialize(to: X86State(dataTLB: memory.supervisorTLB.entries))
         interpreter = Interpreter(
             hooks: EngineHooks(
                 load: { state, address, attributes in
@@ -57,6 +65,14 @@ package final class X86CPU {
                 }),
             helpers: helpers, jumpCache: blocks.jumpCache)
         codeBuffer = .allocate(capacity: 16)
+        #if arch(x86_64)
+            generator =
+                engine != .x64
+                ? nil
+                : X64Engine(
+                    memory: memory, watchful: watchfulTLB.entries, interpreter: interpreter, blocks: blocks,
+                    helpers: helpers, isLight: lightHelpers)
+        #endif
         state.pointee.core.owner = Unmanaged.passUnretained(self).toOpaque()
         reset()
     }
@@ -64,10 +80,9 @@ package final class X86CPU {
     deinit {
         interpreter.deallocate()
         helpers.deallocate()
-        state.deallocate()
+        lightHelpers.deallocate()
         codeBuffer.deallocate()
-        supervisorTLB.entries.deallocate()
-        userTLB.entries.deallocate()
+        memory.deallocate()
         watchfulTLB.entries.deallocate()
     }
 
@@ -216,7 +231,7 @@ package final class X86CPU {
                 let exit =
                     isShadowed
                     ? EngineExit.horizon
-                    : interpreter.run(raw, mode: mode.rawValue, limit: limit)
+                    : execute(raw, mode, limit)
                 switch exit {
                 case .lookUp: lookUp(mode)
                 case .horizon:
@@ -234,6 +249,14 @@ package final class X86CPU {
                 if request & (ExitRequest.device | ExitRequest.machine) != 0 { return .attention }
             }
         }
+    }
+
+    @inline(__always)
+    private func execute(_ raw: UnsafeMutableRawPointer, _ mode: ModeBits, _ limit: Position) -> EngineExit {
+        #if arch(x86_64)
+            if let generator { return generator.run(raw, mode: mode.rawValue, limit: limit) }
+        #endif
+        return interpreter.run(raw, mode: mode.rawValue, limit: limit)
     }
 
     /// Finds or translates the block at the PC and puts it into the jump cache.

@@ -1,0 +1,340 @@
+#if arch(x86_64)
+    /// Generates host code for one block's micro-ops.
+    ///
+    /// Operands are where `X64Layout` says. What is rare or complex calls back: `runOp` lets the interpreter execute one
+    /// micro-op, so that there is no second description of it. Guest flags are the host's flags as long as nothing
+    /// disturbs them, and go to `CoreState.hostFlags` before.
+    struct X64Compiler {
+        var asm: X64Assembler
+        let layout: X64Layout
+        let code: CodeMemory
+        let stubs: X64Stubs
+        /// By helper number: it neither reads nor writes flags or general registers other than its operands.
+        let isLight: UnsafePointer<Bool>
+
+        /// Where the guest's flags are: `hostFlags` in the state, the host's flags, or both.
+        enum FlagPlace { case memory, host, both }
+        var flags = FlagPlace.memory
+        /// The temporary that is in RSI, as offset; `noTemp` for none.
+        var tempSlot = Self.noTemp
+        static let noTemp = UInt16.max
+
+        var block: UnsafeMutablePointer<Block>
+        var ops: UnsafeMutablePointer<MicroOp>
+        var current = 0
+        /// By micro-op: nothing looks at the flags any more before they are written again.
+        let deadAfter: UnsafeMutablePointer<Bool>
+
+        /// Code out of line: a micro-op by way of the interpreter.
+        struct SlowPath {
+            var place: UnsafeMutablePointer<UInt8>
+            var back: UnsafeMutablePointer<UInt8>
+            var op: Int32
+            /// Temporary in RSI before and after.
+            var before: UInt16
+            var after: UInt16
+        }
+        let slowPaths: UnsafeMutablePointer<SlowPath>
+        var slowCount = 0
+        /// Jumps out of the block that may be patched.
+        struct Exit {
+            var place: UnsafeMutablePointer<UInt8>
+            var target: UInt64
+            var isPatchable: Bool
+        }
+        let exits: UnsafeMutablePointer<Exit>
+        var exitCount = 0
+        /// Two calls with the block as argument: `runOp`, `callHelper`.
+        var runOpThunk: UnsafeMutablePointer<UInt8>
+        var helperThunk: UnsafeMutablePointer<UInt8>
+
+        /// Upper bounds of the code for a block: bytes per micro-op and for the rest.
+        static let bytesPerOp = 160
+        static let bytesPerBlock = 512
+
+        init(code: CodeMemory, layout: X64Layout, stubs: X64Stubs, isLight: UnsafePointer<Bool>) {
+            asm = X64Assembler(cursor: code.writable)
+            self.code = code
+            self.layout = layout
+            self.stubs = stubs
+            self.isLight = isLight
+            deadAfter = .allocate(capacity: BlockBuilder.maxOps)
+            slowPaths = .allocate(capacity: BlockBuilder.maxOps)
+            exits = .allocate(capacity: 4)
+            runOpThunk = code.writable
+            helperThunk = code.writable
+            block = UnsafeMutablePointer(bitPattern: 8).unsafelyUnwrapped
+            ops = UnsafeMutablePointer(bitPattern: 8).unsafelyUnwrapped
+        }
+
+        func deallocate() {
+            deadAfter.deallocate()
+            slowPaths.deallocate()
+            exits.deallocate()
+        }
+
+        // MARK: The block
+
+        /// Compiles `block` at `cursor` and gives its entry in executable memory. `asm.cursor` is the end of the code.
+        mutating func compile(
+            _ block: UnsafeMutablePointer<Block>, at cursor: UnsafeMutablePointer<UInt8>
+        ) -> UnsafeRawPointer {
+            asm.cursor = cursor
+            self.block = block
+            ops = block.pointee.ops
+            flags = .memory
+            tempSlot = Self.noTemp
+            slowCount = 0
+            exitCount = 0
+            findDeadFlags()
+            let address = UInt64(UInt(bitPattern: block))
+            runOpThunk = asm.cursor
+            asm.movImmediate(.rcx, address)
+            asm.jump(to: stubs.runOp)
+            helperThunk = asm.cursor
+            asm.movImmediate(.rcx, address)
+            asm.jump(to: stubs.callHelper)
+            while Int(bitPattern: asm.cursor) & 15 != 0 { asm.byte(0x90) }
+            let entry = asm.cursor
+            asm.arithmetic(.sub, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
+            let horizon = asm.jump(if: .s)
+            let count = Int(block.pointee.opCount)
+            var instruction = block.pointee.instructionIndex[0]
+            current = 0
+            while current < count {
+                let index = block.pointee.instructionIndex[current]
+                if index != instruction {
+                    instruction = index
+                    // Temporaries end with their instruction.
+                    tempSlot = Self.noTemp
+                }
+                emit(ops[current])
+                current += 1
+            }
+            emitSlowPaths()
+            emitExits()
+            asm.bind(horizon)
+            asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
+            storeConstant(layout.pc, block.pointee.pc)
+            exit(.horizon)
+            return UnsafeRawPointer(code.executable + (entry - code.writable))
+        }
+
+        private func findDeadFlags() {
+            var isDead = false
+            var index = Int(block.pointee.opCount) - 1
+            while index >= 0 {
+                deadAfter[index] = isDead
+                switch ops[index].opcode.flagUse {
+                case .none: break
+                case .writesAll: isDead = true
+                case .reads, .barrier: isDead = false
+                }
+                index -= 1
+            }
+        }
+
+        private mutating func emitSlowPaths() {
+            for index in 0..<slowCount {
+                let path = slowPaths[index]
+                asm.bind(path.place)
+                if path.before != Self.noTemp { asm.store(3, state(path.before), X64Layout.temporary) }
+                asm.movImmediate(.rdx, UInt64(path.op) * 16)
+                asm.call(runOpThunk)
+                if path.after != Self.noTemp { asm.mov(3, X64Layout.temporary, state(path.after)) }
+                asm.jump(to: path.back)
+            }
+        }
+
+        private mutating func emitExits() {
+            for index in 0..<exitCount {
+                let exit = exits[index]
+                asm.bind(exit.place)
+                storeConstant(layout.pc, exit.target)
+                let site = exit.isPatchable ? UInt64(exit.place - code.writable) : 0
+                asm.movImmediate(.rcx, site)
+                asm.store(3, .mem(.rbp, layout.patchSite), .rcx)
+                self.exit(.lookUp)
+            }
+        }
+
+        mutating func exit(_ reason: X64Exit) {
+            asm.movImmediate(.rax, reason.rawValue)
+            asm.jump(to: stubs.exit)
+        }
+
+        mutating func storeConstant(_ displacement: Int32, _ value: UInt64) {
+            if Int64(bitPattern: value) == Int64(Int32(truncatingIfNeeded: value)) {
+                asm.storeImmediate(3, .mem(.rbp, displacement), value)
+            } else {
+                asm.movImmediate(.rcx, value)
+                asm.store(3, .mem(.rbp, displacement), .rcx)
+            }
+        }
+
+        // MARK: Calls
+
+        /// Lets the interpreter execute the present micro-op, in line.
+        mutating func runOp() {
+            saveFlags()
+            spillTemp()
+            asm.movImmediate(.rdx, UInt64(current) * 16)
+            asm.call(runOpThunk)
+            flags = .memory
+        }
+
+        /// Calls a helper that leaves flags and general registers alone.
+        mutating func callHelper() {
+            saveFlags()
+            spillTemp()
+            asm.movImmediate(.rdx, UInt64(current) * 16)
+            asm.call(helperThunk)
+            flags = .memory
+        }
+
+        /// The jump at `place` leads to the interpreter's way of doing the present micro-op, which then goes on here.
+        mutating func slowPath(_ place: UnsafeMutablePointer<UInt8>, before: UInt16) {
+            slowPaths[slowCount] = SlowPath(
+                place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot)
+            slowCount += 1
+        }
+
+        // MARK: Operands
+
+        @inline(__always)
+        func state(_ offset: UInt16) -> HostOperand { .mem(.rbp, Int32(offset) - X64Layout.bias) }
+
+        static func isTemp(_ offset: UInt16) -> Bool { offset >= 256 && offset < 384 }
+        /// The second byte of a general register that lives in a host register.
+        static func isHighByte(_ offset: UInt16) -> Bool {
+            offset < 128 && offset & 7 != 0 && X64Layout.pinned[Int(offset >> 3)] != nil
+        }
+
+        /// Where a slot is; not for high bytes.
+        @inline(__always)
+        func place(_ offset: UInt16) -> HostOperand {
+            if offset < 128, let register = X64Layout.pinned[Int(offset >> 3)] { return .reg(register) }
+            if offset == tempSlot { return .reg(X64Layout.temporary) }
+            return state(offset)
+        }
+
+        /// An operand to read. A high byte is fetched into `scratch`.
+        mutating func source(_ offset: UInt16, scratch: HostRegister) -> HostOperand {
+            if !Self.isHighByte(offset) { return place(offset) }
+            storeRegister(offset)
+            asm.zeroExtend(from: 0, scratch, state(offset))
+            return .reg(scratch)
+        }
+
+        /// The guest register of a high byte goes to the state: its bytes are picked there, without touching flags.
+        private mutating func storeRegister(_ offset: UInt16) {
+            let number = Int(offset >> 3)
+            guard let register = X64Layout.pinned[number] else { return }
+            asm.store(3, state(UInt16(number * 8)), register)
+        }
+
+        /// A slot to write all or part of. A temporary moves into RSI.
+        mutating func destination(_ offset: UInt16) -> HostOperand {
+            if Self.isTemp(offset), tempSlot != offset {
+                spillTemp()
+                tempSlot = offset
+            }
+            return place(offset)
+        }
+
+        /// The temporary in RSI goes to the state.
+        mutating func spillTemp() {
+            if tempSlot != Self.noTemp { asm.store(3, state(tempSlot), X64Layout.temporary) }
+            tempSlot = Self.noTemp
+        }
+
+        /// A slot's value in a register: its own, or `scratch`.
+        mutating func register(_ width: Int, _ offset: UInt16, scratch: HostRegister) -> HostRegister {
+            let operand = source(offset, scratch: scratch)
+            if !operand.isMemory { return operand.register }
+            asm.mov(width, scratch, operand)
+            return scratch
+        }
+
+        /// Writes the low bits of `register` to a slot, by the rule of partial writes. Leaves flags alone.
+        mutating func write(_ width: Int, _ offset: UInt16, _ register: HostRegister) {
+            if Self.isHighByte(offset) {
+                storeRegister(offset)
+                asm.store(width, state(offset), register)
+                let number = Int(offset >> 3)
+                if let pinned = X64Layout.pinned[number] { asm.mov(3, pinned, state(UInt16(number * 8))) }
+                return
+            }
+            let target = destination(offset)
+            if target.isMemory {
+                if width == 2 {
+                    // The upper half becomes zero.
+                    asm.mov(2, register, register)
+                    asm.store(3, target, register)
+                } else {
+                    asm.store(width, target, register)
+                }
+            } else if target.register != register || width == 2 {
+                asm.mov(width, target.register, register)
+            }
+        }
+
+        // MARK: Flags
+
+        var flagWord: HostOperand { .mem(.rbp, layout.hostFlags) }
+        var flagByte: HostOperand { .mem(.rbp, layout.hostFlags + 1) }
+
+        /// The flags' word is up to date; the host's flags stay. Uses RAX.
+        mutating func saveFlags() {
+            guard flags == .host else { return }
+            asm.lahf()
+            asm.set(.o, .reg(.rax))
+            asm.store(1, flagWord, .rax)
+            flags = .both
+        }
+
+        /// The host's flags are about to be lost. Uses RAX.
+        mutating func clobberFlags() {
+            saveFlags()
+            flags = .memory
+        }
+
+        /// The host's flags are the guest's. Uses RAX.
+        mutating func loadFlags() {
+            guard flags == .memory else { return }
+            asm.zeroExtend(from: 1, .rax, flagWord)
+            // Overflow from bit 0 of AL, then the others from AH.
+            asm.arithmetic(.add, 0, .reg(.rax), immediate: 0x7F)
+            asm.sahf()
+            flags = .both
+        }
+
+        /// The host's carry is the guest's; other flags are lost. Uses RAX.
+        mutating func loadCarry() {
+            if flags == .memory { asm.bitTest(1, flagWord, bit: 8) }
+        }
+
+        /// Makes a guest condition one of the host's flags.
+        mutating func condition(_ number: UInt16) -> HostCondition {
+            let isNegated = number & 1 != 0
+            if flags == .memory {
+                let mask: UInt64?
+                switch number >> 1 {
+                case 0: mask = 0
+                case 1: mask = 0x01
+                case 2: mask = 0x40
+                case 3: mask = 0x41
+                case 4: mask = 0x80
+                case 5: mask = 0x04
+                default: mask = nil
+                }
+                if let mask {
+                    asm.test(0, mask == 0 ? flagWord : flagByte, immediate: mask == 0 ? 1 : mask)
+                    return isNegated ? .z : .nz
+                }
+                loadFlags()
+            }
+            return HostCondition(rawValue: UInt8(number)).unsafelyUnwrapped
+        }
+    }
+#endif

@@ -1,0 +1,183 @@
+#if arch(x86_64)
+    import MachineState
+
+    /// Executes blocks as generated x86-64 code, those that are executed often; the interpreter does the others.
+    package final class X64Engine {
+        /// The bit of a block's mode that tells the TLB of user code from the supervisor's.
+        static let userBit: UInt32 = 1 << 3
+        /// Executions by the interpreter before a block is compiled.
+        private static let threshold: UInt32 = 8
+        private static let codeBytes = 64 << 20
+
+        private let interpreter: Interpreter
+        private let blocks: BlockCache
+        private let jumpCache: UnsafeMutablePointer<UnsafeMutablePointer<Block>?>
+        private let entries: UnsafeMutablePointer<EntryTable.Entry>
+        private let code: CodeMemory
+        private let stubs: X64Stubs
+        private var compiler: X64Compiler
+        private let enter: @convention(c) (UnsafeMutableRawPointer, UnsafeRawPointer) -> UInt64
+        /// Where the next block's code goes.
+        private var cursor: UnsafeMutablePointer<UInt8>
+        /// The TLB of watched accesses: with it in use only the interpreter is right.
+        private let watchful: UnsafeMutablePointer<TLBEntry>
+
+        /// Blocks compiled, and how often code was left, by `X64Exit`, for `--stats`.
+        package private(set) var compiled = 0
+        package private(set) var exitCounts = InlineArray<8, Int>(repeating: 0)
+        package private(set) var slowOps = 0
+        private let slowCounts: UnsafeMutablePointer<Int>
+        /// Micro-ops that the interpreter did, by opcode or helper, the most frequent first.
+        package var slowOpsByKind: [(String, Int)] {
+            (0..<Self.slowKinds).filter { slowCounts[$0] > 0 }.sorted { slowCounts[$0] > slowCounts[$1] }.map {
+                let opcode = $0 < 1024 ? Opcode(rawValue: UInt16($0)).map { "\($0)" } ?? "?" : "helper \($0 - 1024)"
+                return (opcode, slowCounts[$0])
+            }
+        }
+        private static let slowKinds = 2048
+        /// Bytes of generated code now.
+        package var codeBytesUsed: Int { cursor - code.writable }
+
+        /// Nil when the host does not let programs generate code.
+        /// - Parameters:
+        ///   - isLight: by helper number, whether it leaves flags and general registers alone.
+        package init?(
+            memory: EngineMemory, watchful: UnsafeMutablePointer<TLBEntry>, interpreter: Interpreter,
+            blocks: BlockCache, helpers: UnsafePointer<MicroHelper>, isLight: UnsafePointer<Bool>
+        ) {
+            guard let code = CodeMemory(size: Self.codeBytes) else { return nil }
+            self.code = code
+            slowCounts = .allocate(capacity: Self.slowKinds)
+            slowCounts.initialize(repeating: 0, count: Self.slowKinds)
+            self.watchful = watchful
+            self.interpreter = interpreter
+            self.blocks = blocks
+            jumpCache = blocks.jumpCache
+            entries = memory.entries
+            let layout = X64Layout(memory: memory)
+            stubs = X64Stubs(code: code, layout: layout, helpers: helpers) { state, op in
+                let core = state.assumingMemoryBound(to: CoreState.self)
+                return Unmanaged<X64Engine>.fromOpaque(core.pointee.engine.unsafelyUnwrapped)
+                    ._withUnsafeGuaranteedRef { $0.runOp(state, op) }
+            }
+            compiler = X64Compiler(code: code, layout: layout, stubs: stubs, isLight: isLight)
+            enter = unsafeBitCast(
+                UnsafeRawPointer(stubs.enter), to: (@convention(c) (UnsafeMutableRawPointer, UnsafeRawPointer) -> UInt64).self)
+            cursor = code.writable + ((stubs.size + 63) & ~63)
+            memory.state.assumingMemoryBound(to: CoreState.self).pointee.engine =
+                Unmanaged.passUnretained(self).toOpaque()
+            blocks.entries = memory.entries
+            blocks.onFlush = { [unowned self] in cursor = self.code.writable + ((stubs.size + 63) & ~63) }
+        }
+
+        deinit {
+            compiler.deallocate()
+            slowCounts.deallocate()
+        }
+
+        /// As `Interpreter.run`.
+        package func run(_ state: UnsafeMutableRawPointer, mode: UInt32, limit: Position) -> EngineExit {
+            let core = state.assumingMemoryBound(to: CoreState.self)
+            core.pointee.engine = Unmanaged.passUnretained(self).toOpaque()
+            if core.pointee.dataTLB == watchful {
+                return interpreter.run(state, mode: mode, limit: limit)
+            }
+            core.pointee.limit = min(limit, core.pointee.position &+ 1 << 62)
+            // The jump that led to the present PC, if it may be patched.
+            var site: UInt64 = 0
+            while true {
+                if core.pointee.exitRequest != 0 { return .leave }
+                let pc = core.pointee.pc
+                guard let block = jumpCache[BlockCache.jumpIndex(pc)], block.pointee.pc == pc, block.pointee.mode == mode
+                else {
+                    // Found by the next call, the jump will be patched the next time.
+                    return .lookUp
+                }
+                if core.pointee.position &+ UInt64(block.pointee.count) > limit { return .horizon }
+                if block.pointee.entry == nil {
+                    block.pointee.heat &+= 1
+                    if block.pointee.heat < Self.threshold {
+                        site = 0
+                        if let exit = interpreter.execute(block, state) { return exit }
+                        continue
+                    }
+                    guard compile(block) else { return .lookUp }
+                }
+                let entry = block.pointee.entry.unsafelyUnwrapped
+                entries[EntryTable.index(pc)] = EntryTable.Entry(
+                    key: EntryTable.key(pc, mode), code: UInt64(UInt(bitPattern: entry)))
+                if site != 0 { patch(site, entry) }
+                site = 0
+                packFlags(core)
+                let reason = enter(state, entry)
+                unpackFlags(core)
+                exitCounts[Int(reason & 7)] &+= 1
+                switch X64Exit(rawValue: reason) {
+                case .lookUp: site = core.pointee.patchSite
+                case .horizon: return .horizon
+                case .leave: return .leave
+                case .fault: return .fault
+                case .helperFault:
+                    interpreter.noteFault(core.pointee.currentOp.unsafelyUnwrapped, state)
+                    return .fault
+                default:
+                    let exit = interpreter.finishInstruction(
+                        after: core.pointee.currentOp.unsafelyUnwrapped,
+                        core.pointee.currentBlock.unsafelyUnwrapped, state)
+                    if let exit { return exit }
+                }
+            }
+        }
+
+        /// False: there was no room, and everything has been forgotten.
+        @inline(never)
+        private func compile(_ block: UnsafeMutablePointer<Block>) -> Bool {
+            let most = Int(block.pointee.opCount) * X64Compiler.bytesPerOp + X64Compiler.bytesPerBlock
+            if cursor + most > code.writable + code.size {
+                blocks.flushAll()
+                return false
+            }
+            block.pointee.entry = compiler.compile(block, at: cursor)
+            cursor = compiler.asm.cursor
+            compiled &+= 1
+            return true
+        }
+
+        /// Lets a jump go straight to `entry`.
+        private func patch(_ site: UInt64, _ entry: UnsafeRawPointer) {
+            let place = code.writable + Int(site)
+            let target = entry - UnsafeRawPointer(code.executable)
+            UnsafeMutableRawPointer(place).storeBytes(
+                of: Int32(truncatingIfNeeded: target - Int(site) - 4), as: Int32.self)
+        }
+
+        private func packFlags(_ core: UnsafeMutablePointer<CoreState>) {
+            let flags = Flags.pack(core.pointee.flagResult, core.pointee.flagCarry)
+            core.pointee.hostFlags = UInt64(flags & 0xD5) << 8 | UInt64(flags >> 11)
+        }
+        private func unpackFlags(_ core: UnsafeMutablePointer<CoreState>) {
+            let word = UInt32(truncatingIfNeeded: core.pointee.hostFlags)
+            let pair = Flags.unpack((word >> 8 & 0xD5) | (word & 1) << 11)
+            core.pointee.flagResult = pair.result
+            core.pointee.flagCarry = pair.carry
+        }
+
+        /// Called by generated code: one micro-op. 0: go on; else an `X64Exit`.
+        private func runOp(_ state: UnsafeMutableRawPointer, _ raw: UnsafeMutableRawPointer) -> UInt64 {
+            let core = state.assumingMemoryBound(to: CoreState.self)
+            let op = UnsafePointer(raw.assumingMemoryBound(to: MicroOp.self))
+            slowOps &+= 1
+            let isCall = op.pointee.opcode == .call || op.pointee.opcode == .callPure
+            slowCounts[isCall ? 1024 + Int(op.pointee.b & 1023) : Int(op.pointee.opcode.rawValue)] &+= 1
+            unpackFlags(core)
+            if interpreter.executeSingle(op, core.pointee.currentBlock.unsafelyUnwrapped, state) {
+                packFlags(core)
+                return X64Exit.fault.rawValue
+            }
+            packFlags(core)
+            if core.pointee.exitRequest == 0 { return 0 }
+            core.pointee.currentOp = op
+            return X64Exit.interrupted.rawValue
+        }
+    }
+#endif

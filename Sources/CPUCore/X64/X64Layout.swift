@@ -1,0 +1,65 @@
+#if arch(x86_64)
+    /// Where things are, seen from generated code.
+    ///
+    /// RBP points 128 bytes into the state, so that general registers are within a byte's displacement. R14 holds how
+    /// many instructions may still be executed. Some guest registers live in host registers all the time; RAX, RCX and
+    /// RDX are scratch, RSI holds one of the micro-ops' temporaries.
+    struct X64Layout {
+        static let bias: Int32 = 128
+
+        /// Host register of each of the first 16 guest registers; nil: it stays in the state.
+        static let pinned: InlineArray<16, HostRegister?> = [
+            .rbx, .r12, .r13, .r8, .r15, .r9, .r10, .r11, .rdi, nil, nil, nil, nil, nil, nil, nil,
+        ]
+        static let budget = HostRegister.r14
+        static let temporary = HostRegister.rsi
+
+        let hostFlags: Int32
+        let limit: Int32
+        let position: Int32
+        let pc: Int32
+        let currentOp: Int32
+        let currentBlock: Int32
+        let exitRequest: Int32
+        let patchSite: Int32
+        let blockCount: Int32
+        let blockOps: Int32
+        /// From RBP to the TLBs and the table of entries.
+        let supervisorTLB: Int32
+        let userTLB: Int32
+        let entries: Int32
+
+        init(memory: EngineMemory) {
+            func field(_ path: PartialKeyPath<CoreState>) -> Int32 {
+                Int32(MemoryLayout<CoreState>.offset(of: path)!) - Self.bias
+            }
+            func block(_ path: PartialKeyPath<Block>) -> Int32 { Int32(MemoryLayout<Block>.offset(of: path)!) }
+            hostFlags = field(\.hostFlags)
+            limit = field(\.limit)
+            position = field(\.position)
+            pc = field(\.pc)
+            currentOp = field(\.currentOp)
+            currentBlock = field(\.currentBlock)
+            exitRequest = field(\.exitRequest)
+            patchSite = field(\.patchSite)
+            blockCount = block(\.count)
+            blockOps = block(\.ops)
+            func distance(_ pointer: UnsafeMutableRawPointer) -> Int32 { Int32(pointer - memory.state) - Self.bias }
+            supervisorTLB = distance(UnsafeMutableRawPointer(memory.supervisorTLB.entries))
+            userTLB = distance(UnsafeMutableRawPointer(memory.userTLB.entries))
+            entries = distance(UnsafeMutableRawPointer(memory.entries))
+        }
+    }
+
+    /// Why generated code came back; what `X64Engine.run` switches on.
+    enum X64Exit: UInt64 {
+        /// The block at `pc` has no known code; `patchSite` is the jump that may go there directly, or 0.
+        case lookUp = 1
+        case horizon
+        case leave
+        /// Fault, with pc and position exact; the same with both still to be found from `currentOp`.
+        case fault, helperFault
+        /// `exitRequest` is set: the block must end after the instruction of `currentOp`.
+        case interrupted
+    }
+#endif
