@@ -24,9 +24,9 @@ final class DifferentialMachine {
     /// All flags that exist but RF, which the processor sets in the image of most exceptions.
     private static let comparedFlags: UInt64 = 0x003E_7FD7
 
-    init(bits: Int, seed: UInt64) {
+    init(bits: Int, seed: UInt64, engine: EngineKind = CPUFixture.engine) {
         self.bits = bits
-        fixture = CPUFixture(bits == 64 ? .long64 : .paged32)
+        fixture = CPUFixture(bits == 64 ? .long64 : .paged32, engine: engine)
         var random = RandomSource(seed: seed ^ 0xDA7A)
         var bytes: [UInt8] = []
         while bytes.count < Self.dataSize {
@@ -282,18 +282,6 @@ final class DifferentialMachine {
     }
 
     // MARK: FPU
-
-    /// True when the processor has all of SSE4.2: PCMPISTRI is not undefined.
-    static var hasVectors: Bool { run([0x66, 0x0F, 0x3A, 0x63, 0xC1, 0x00, 0xF4]).haltedVector == nil }
-    /// True when the processor has x87: FLD1 moves the stack's top.
-    static var hasX87: Bool { run([0xD9, 0xE8, 0xF4]).state.pointee.fpu.status >> 11 & 7 == 7 }
-
-    private static func run(_ code: [UInt8]) -> CPUFixture {
-        let fixture = CPUFixture(.long64)
-        fixture.load(code)
-        fixture.run(10)
-        return fixture
-    }
 
     private func putFPU(_ initial: OracleState) {
         let state = fixture.state

@@ -1,4 +1,5 @@
 import CHostOracle
+import CPUCore
 import Foundation
 import Testing
 
@@ -12,20 +13,20 @@ import Testing
     /// Differences reported before a run is given up.
     static let most = Int(ProcessInfo.processInfo.environment["EMU_DIFFERENTIAL_MOST"] ?? "") ?? 5
 
-    @Test(arguments: [64, 32, 16])
-    func integer(bits: Int) { compare(bits, .integer) }
+    @Test(arguments: [64, 32, 16], EngineKind.allCases)
+    func integer(bits: Int, engine: EngineKind) { compare(bits, .integer, engine) }
 
-    @Test(.enabled(if: DifferentialMachine.hasVectors), arguments: [64, 32])
-    func vector(bits: Int) { compare(bits, .vector) }
+    @Test(arguments: [64, 32], EngineKind.allCases)
+    func vector(bits: Int, engine: EngineKind) { compare(bits, .vector, engine) }
 
-    @Test(.enabled(if: DifferentialMachine.hasX87), arguments: [64, 32])
-    func x87(bits: Int) { compare(bits, .x87) }
+    @Test(arguments: [64, 32], EngineKind.allCases)
+    func x87(bits: Int, engine: EngineKind) { compare(bits, .x87, engine) }
 
-    private func compare(_ bits: Int, _ kind: DifferentialGenerator.Kind) {
+    private func compare(_ bits: Int, _ kind: DifferentialGenerator.Kind, _ engine: EngineKind) {
         // On another kind of host there is nothing to compare with.
         guard oracle_supports(Int32(bits)) == 1 else { return }
         var generator = DifferentialGenerator(bits: bits, seed: Self.seed, kind: kind)
-        let machine = DifferentialMachine(bits: bits, seed: Self.seed)
+        let machine = DifferentialMachine(bits: bits, seed: Self.seed, engine: engine)
         var found = 0
         for number in 0..<Self.programs {
             let initial = generator.initialState()
@@ -36,7 +37,7 @@ import Testing
             let difference = machine.difference(smallest, initial) ?? "gone"
             Issue.record(
                 """
-                \(kind) \(bits)-bit program \(number) of seed \(Self.seed): \(difference)
+                \(engine) \(kind) \(bits)-bit program \(number) of seed \(Self.seed): \(difference)
                 \(smallest.pieces.compactMap { $0?.name }.joined(separator: ", "))
                 \(linked.bytes.map { String(format: "%02x", $0) }.joined(separator: " "))
                 \(describe(initial))
@@ -46,7 +47,7 @@ import Testing
         }
         let classes = machine.reached.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
         print(
-            "\(kind), \(bits)-bit: \(machine.retired) instructions agree,",
+            "\(kind), \(bits)-bit, \(engine): \(machine.retired) instructions agree,",
             "\(machine.setAside) of \(Self.programs) programs set aside. Per class:",
             classes.map { "\($0.key) \($0.value)" }.joined(separator: ", "))
     }

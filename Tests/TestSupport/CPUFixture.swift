@@ -1,4 +1,5 @@
 import CPUCore
+import Foundation
 import GuestX86
 import MachineState
 
@@ -59,9 +60,13 @@ package final class CPUFixture {
 
     package var state: UnsafeMutablePointer<X86State> { cpu.state }
 
-    package init(_ mode: Mode, ramSize: Int = 4 << 20) {
+    /// What tests run on: generated code from the first execution on, or `EMU_TEST_ENGINE`. `scripts/test` does both.
+    package static let engine =
+        ProcessInfo.processInfo.environment["EMU_TEST_ENGINE"].flatMap(EngineKind.init) ?? .best
+
+    package init(_ mode: Mode, ramSize: Int = 4 << 20, engine: EngineKind = CPUFixture.engine) {
         ram = GuestRAM(size: ramSize)
-        cpu = X86CPU(ram: ram, bus: bus)
+        cpu = X86CPU(ram: ram, bus: bus, engine: engine, threshold: 1)
         self.mode = mode
         for vector in 0..<256 {
             write(Self.handler(UInt8(vector)), [0xF4, 0xEB, 0xFD])
@@ -71,6 +76,8 @@ package final class CPUFixture {
         case .protected32, .paged32, .long64: setUpProtected()
         }
         cpu.forgetTranslations()
+        // For ever: tests hold pointers into it, which do not keep it alive.
+        _ = Unmanaged.passRetained(self)
     }
 
     /// Address of the handler of a vector: HLT, then a jump back to it.

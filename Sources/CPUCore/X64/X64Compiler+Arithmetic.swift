@@ -25,8 +25,8 @@
                 let target = destinationInPlace(op.dst, width)
                 apply(operation, width, target, op, isImmediate: isImmediate)
             } else {
-                let first = source(op.a, scratch: .rax)
-                if first.isMemory || first.register != .rax { asm.mov(width, .rax, first) }
+                let first = source(op.a)
+                asm.mov(width, .rax, first)
                 apply(operation, width, .reg(.rax), op, isImmediate: isImmediate)
                 write(width, op.dst, .rax)
             }
@@ -87,14 +87,14 @@
             if target.isMemory {
                 asm.arithmetic(operation, width, target, register(width, op.b, scratch: .rcx))
             } else {
-                asm.arithmetic(operation, width, target.register, source(op.b, scratch: .rcx))
+                asm.arithmetic(operation, width, target.register, source(op.b))
             }
         }
 
         /// Flags of a - b.
         mutating func compare(_ op: MicroOp, isImmediate: Bool) {
             let width = op.opcode.width
-            let a = source(op.a, scratch: .rax)
+            let a = source(op.a)
             if isImmediate {
                 if width < 3 || Self.fits32(op.imm) {
                     asm.arithmetic(.cmp, width, a, immediate: op.imm)
@@ -105,7 +105,7 @@
             } else if a.isMemory {
                 asm.arithmetic(.cmp, width, a, register(width, op.b, scratch: .rcx))
             } else {
-                asm.arithmetic(.cmp, width, a.register, source(op.b, scratch: .rcx))
+                asm.arithmetic(.cmp, width, a.register, source(op.b))
             }
             flags = .host
         }
@@ -113,7 +113,7 @@
         /// Flags of a & b.
         mutating func test(_ op: MicroOp, isImmediate: Bool) {
             let width = op.opcode.width
-            let a = source(op.a, scratch: .rax)
+            let a = source(op.a)
             if isImmediate {
                 if width < 3 || Self.fits32(op.imm) {
                     asm.test(width, a, immediate: op.imm)
@@ -139,8 +139,8 @@
             if op.dst == op.a, !isHigh, !target.isMemory || width != 2 {
                 operation(&asm, width, destinationInPlace(op.dst, width))
             } else {
-                let first = source(op.a, scratch: .rax)
-                if first.isMemory || first.register != .rax { asm.mov(width, .rax, first) }
+                let first = source(op.a)
+                asm.mov(width, .rax, first)
                 operation(&asm, width, .reg(.rax))
                 write(width, op.dst, .rax)
             }
@@ -196,9 +196,9 @@
             if isLive, width < 2 { return runOp() }
             if isLive { clobberFlags() } else { flags = .memory }
             // RDX works; RAX is for flags.
-            let value = source(op.a, scratch: .rdx)
-            if value.isMemory || value.register != .rdx { asm.mov(width, .rdx, value) }
-            asm.mov(0, .rcx, source(op.b, scratch: .rcx))
+            let value = source(op.a)
+            asm.mov(width, .rdx, value)
+            asm.mov(0, .rcx, source(op.b))
             guard isLive else {
                 asm.shift(shift, width, .reg(.rdx))
                 return write(width, op.dst, .rdx)
@@ -284,9 +284,9 @@
         mutating func multiplyLow(_ op: MicroOp) {
             let width = op.opcode.width
             if width == 0 { return runOp() }
-            let a = source(op.a, scratch: .rdx)
-            if a.isMemory || a.register != .rdx { asm.mov(width, .rdx, a) }
-            asm.multiply(width, .rdx, source(op.b, scratch: .rcx))
+            let a = source(op.a)
+            asm.mov(width, .rdx, a)
+            asm.multiply(width, .rdx, source(op.b))
             write(width, op.dst, .rdx)
             productFlags(width, .rdx)
         }
@@ -295,8 +295,8 @@
         mutating func multiplyWide(_ op: MicroOp, isSigned: Bool) {
             let width = op.opcode.width
             if width == 0 { return runOp() }
-            asm.mov(width, .rax, source(op.a, scratch: .rax))
-            let b = source(op.b, scratch: .rcx)
+            asm.mov(width, .rax, source(op.a))
+            let b = source(op.b)
             asm.unary(isSigned ? 5 : 4, width, b)
             // Moves leave the flags. The second write may move RSI's temporary, not RAX.
             write(width, op.dst, .rax)
@@ -312,8 +312,8 @@
             if width == 0 { return runOp() }
             let isLive = !deadAfter[current]
             if isLive { clobberFlags() } else { flags = .memory }
-            asm.mov(width, .rcx, source(op.b, scratch: .rcx))
-            asm.mov(width, .rdx, source(op.a, scratch: .rdx))
+            asm.mov(width, .rcx, source(op.b))
+            asm.mov(width, .rdx, source(op.a))
             // BT, BTS, BTR, BTC with registers take the place modulo the width.
             let code: UInt32 = isComplement ? 0x0FBB : change == .or ? 0x0FAB : change == .and ? 0x0FB3 : 0x0FA3
             asm.instruction(code, width, HostRegister.rcx.rawValue, .reg(.rdx))
@@ -347,10 +347,10 @@
             let width = op.opcode.width
             let other = UInt16(truncatingIfNeeded: op.imm)
             if width == 0 || Self.isHighByte(op.a) || Self.isHighByte(op.b) || Self.isHighByte(other) { return runOp() }
-            asm.mov(width, .rdx, source(op.b, scratch: .rdx))
+            asm.mov(width, .rdx, source(op.b))
             let accumulator = register(width, op.a, scratch: .rcx)
             asm.arithmetic(.cmp, width, accumulator, .reg(.rdx))
-            asm.move(.z, width, .rdx, source(other, scratch: .rcx))
+            asm.move(.z, width, .rdx, source(other))
             write(width, op.dst, .rdx)
             flags = .host
         }
@@ -362,10 +362,10 @@
             let target = place(op.dst)
             if target.isMemory || (Self.isTemp(op.dst) && tempSlot != op.dst) {
                 asm.mov(width, .rdx, target)
-                asm.move(condition, width, .rdx, source(op.a, scratch: .rcx))
+                asm.move(condition, width, .rdx, source(op.a))
                 write(width, op.dst, .rdx)
             } else {
-                asm.move(condition, width, target.register, source(op.a, scratch: .rcx))
+                asm.move(condition, width, target.register, source(op.a))
             }
         }
     }

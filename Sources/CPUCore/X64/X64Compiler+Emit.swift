@@ -96,7 +96,7 @@
             case .st128: vectorAccess(op, isStore: true)
             case .bswap32, .bswap64:
                 let width = op.opcode == .bswap32 ? 2 : 3
-                asm.mov(width, .rax, source(op.a, scratch: .rax))
+                asm.mov(width, .rax, source(op.a))
                 asm.byteSwap(width, .rax)
                 write(width, op.dst, .rax)
             case .setcc:
@@ -144,7 +144,7 @@
         private mutating func move(_ op: MicroOp) {
             let width = op.opcode.width
             if op.dst == op.a, width != 2 { return }
-            let from = source(op.a, scratch: .rax)
+            let from = source(op.a)
             if from.isMemory {
                 if !Self.isHighByte(op.dst) {
                     let target = destination(op.dst)
@@ -154,7 +154,7 @@
                 return write(width, op.dst, .rax)
             }
             // A store of 32 bits needs a zero-extended copy.
-            if width == 2, from.register != .rax {
+            if width == 2 {
                 asm.mov(2, .rax, from)
                 return write(2, op.dst, .rax)
             }
@@ -183,7 +183,7 @@
         }
 
         private mutating func extend(_ op: MicroOp, from: Int, to: Int, isSigned: Bool) {
-            let value = source(op.a, scratch: .rax)
+            let value = source(op.a)
             if isSigned {
                 asm.signExtend(from: from, to: to, .rax, value)
             } else {
@@ -308,7 +308,7 @@
 
         private mutating func guardCanonical(_ op: MicroOp) {
             clobberFlags()
-            asm.mov(3, .rax, source(op.a, scratch: .rax))
+            asm.mov(3, .rax, source(op.a))
             asm.mov(3, .rcx, .rax)
             asm.shift(.shl, 3, .reg(.rcx), by: 16)
             asm.shift(.sar, 3, .reg(.rcx), by: 16)
@@ -322,7 +322,7 @@
         private mutating func branch(on condition: HostCondition, _ op: MicroOp) {
             clobberFlags()
             let width = op.opcode.width
-            let value = source(op.a, scratch: .rax)
+            let value = source(op.a)
             if value.isMemory {
                 asm.arithmetic(.cmp, width, value, immediate: 0)
             } else {
@@ -354,7 +354,7 @@
 
         private mutating func jumpIndirect(_ op: MicroOp) {
             clobberFlags()
-            asm.mov(3, .rax, source(op.a, scratch: .rax))
+            asm.mov(3, .rax, source(op.a))
             asm.mov(3, .rcx, .rax)
             asm.shift(.shr, 3, .reg(.rcx), by: 12)
             asm.arithmetic(.xor, 2, .rcx, .reg(.rax))

@@ -205,7 +205,7 @@
         func state(_ offset: UInt16) -> HostOperand { .mem(.rbp, Int32(offset) - X64Layout.bias) }
 
         static func isTemp(_ offset: UInt16) -> Bool { offset >= 256 && offset < 384 }
-        /// The second byte of a general register that lives in a host register.
+        /// A byte but the first of a general register that lives in a host register: AH, or a part that a vector takes.
         static func isHighByte(_ offset: UInt16) -> Bool {
             offset < 128 && offset & 7 != 0 && X64Layout.pinned[Int(offset >> 3)] != nil
         }
@@ -218,15 +218,17 @@
             return state(offset)
         }
 
-        /// An operand to read. A high byte is fetched into `scratch`.
-        mutating func source(_ offset: UInt16, scratch: HostRegister) -> HostOperand {
-            if !Self.isHighByte(offset) { return place(offset) }
-            storeRegister(offset)
-            asm.zeroExtend(from: 0, scratch, state(offset))
-            return .reg(scratch)
+        /// An operand to read. What is not at a host register's start is read from the state, where it is brought first.
+        mutating func source(_ offset: UInt16) -> HostOperand {
+            if Self.isHighByte(offset) {
+                storeRegister(offset)
+                return state(offset)
+            }
+            if Self.isTemp(offset), offset & 7 != 0 { spillTemp() }
+            return place(offset)
         }
 
-        /// The guest register of a high byte goes to the state: its bytes are picked there, without touching flags.
+        /// The guest register goes to the state: its bytes are picked there, without touching flags.
         private mutating func storeRegister(_ offset: UInt16) {
             let number = Int(offset >> 3)
             guard let register = X64Layout.pinned[number] else { return }
@@ -237,7 +239,7 @@
         mutating func destination(_ offset: UInt16) -> HostOperand {
             if Self.isTemp(offset), tempSlot != offset {
                 spillTemp()
-                tempSlot = offset
+                if offset & 7 == 0 { tempSlot = offset }
             }
             return place(offset)
         }
@@ -250,7 +252,7 @@
 
         /// A slot's value in a register: its own, or `scratch`.
         mutating func register(_ width: Int, _ offset: UInt16, scratch: HostRegister) -> HostRegister {
-            let operand = source(offset, scratch: scratch)
+            let operand = source(offset)
             if !operand.isMemory { return operand.register }
             asm.mov(width, scratch, operand)
             return scratch

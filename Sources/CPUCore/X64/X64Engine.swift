@@ -5,8 +5,8 @@
     package final class X64Engine {
         /// The bit of a block's mode that tells the TLB of user code from the supervisor's.
         static let userBit: UInt32 = 1 << 3
-        /// Executions by the interpreter before a block is compiled.
-        private static let threshold: UInt32 = 8
+        /// The execution at which a block is compiled.
+        private let threshold: UInt32
         private static let codeBytes = 64 << 20
 
         private let interpreter: Interpreter
@@ -40,13 +40,16 @@
 
         /// Nil when the host does not let programs generate code.
         /// - Parameters:
+        ///   - threshold: the execution at which a block is compiled; 1 is the first.
         ///   - isLight: by helper number, whether it leaves flags and general registers alone.
         package init?(
             memory: EngineMemory, watchful: UnsafeMutablePointer<TLBEntry>, interpreter: Interpreter,
-            blocks: BlockCache, helpers: UnsafePointer<MicroHelper>, isLight: UnsafePointer<Bool>
+            blocks: BlockCache, helpers: UnsafePointer<MicroHelper>, isLight: UnsafePointer<Bool>,
+            threshold: UInt32
         ) {
             guard let code = CodeMemory(size: Self.codeBytes) else { return nil }
             self.code = code
+            self.threshold = threshold
             slowCounts = .allocate(capacity: Self.slowKinds)
             slowCounts.initialize(repeating: 0, count: Self.slowKinds)
             self.watchful = watchful
@@ -96,7 +99,7 @@
                 if core.pointee.position &+ UInt64(block.pointee.count) > limit { return .horizon }
                 if block.pointee.entry == nil {
                     block.pointee.heat &+= 1
-                    if block.pointee.heat < Self.threshold {
+                    if block.pointee.heat < threshold {
                         site = 0
                         if let exit = interpreter.execute(block, state) { return exit }
                         continue

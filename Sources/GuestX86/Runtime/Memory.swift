@@ -193,14 +193,18 @@ extension X86CPU {
         let inFirst = min(size, 4096 - Int(linear & 0xFFF))
         if inFirst == size {
             if let offset = ram.writableOffset(of: first.physical) {
+                let flushes = tlbFlushes
                 willWriteRAM(offset, size)
                 if size == 16 {
                     (ram.base + offset).storeBytes(of: value, as: SIMD2<UInt64>.self)
                 } else {
                     writeRAM(offset, size, value.x)
                 }
-                // Shadow RAM that is not read is not what a load would find here.
-                if ram.pageFlags[offset >> 12] & GuestRAM.guarded == 0 { fill(linear, first, offset) }
+                // A store to a page table that emptied the TLB ended the watch over the tables that `first` comes from;
+                // and shadow RAM that is not read is not what a load would find here.
+                if tlbFlushes == flushes, ram.pageFlags[offset >> 12] & GuestRAM.guarded == 0 {
+                    fill(linear, first, offset)
+                }
             } else if size == 16 {
                 writeDevice(first.physical, 8, value.x)
                 writeDevice(first.physical &+ 8, 8, value.y)

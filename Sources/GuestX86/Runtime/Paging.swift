@@ -178,8 +178,11 @@ extension X86CPU {
         userTLB.protect(hostPage: host)
     }
 
-    /// Forgets all translations; then no page of tables needs to be watched.
+    /// Forgets all translations; then no page of tables needs to be watched. What is being executed was found by them, too:
+    /// it goes on by way of the run loop.
     func flushTLB() {
+        state.pointee.core.exitRequest |= ExitRequest.code
+        tlbFlushes &+= 1
         supervisorTLB.flush()
         userTLB.flush()
         blocks.clearJumpCache()

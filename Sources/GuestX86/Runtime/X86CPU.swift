@@ -34,6 +34,8 @@ package final class X86CPU {
         package let generator: X64Engine?
     #endif
     var watchedTables: [Int32] = []
+    /// Times that the TLB was emptied.
+    var tlbFlushes = 0
     /// Bits 3...0 of DR6 for the #DB being delivered.
     var debugHits: UInt64 = 0
     /// An interrupt or exception has been delivered by the present instruction: a single step ends without a trap.
@@ -44,8 +46,10 @@ package final class X86CPU {
     /// What `findOrTranslate` gave may be executed once.
     private var isTemporary = false
 
-    /// - Parameter engine: what executes; the interpreter also where the host does not let programs generate code.
-    package init(ram: GuestRAM, bus: any SystemBus, engine: EngineKind = .best) {
+    /// - Parameters:
+    ///   - engine: what executes; the interpreter also where the host does not let programs generate code.
+    ///   - threshold: the execution of a block at which code is generated for it.
+    package init(ram: GuestRAM, bus: any SystemBus, engine: EngineKind = .best, threshold: UInt32 = 8) {
         Slot.verifyLayout()
         self.ram = ram
         self.bus = bus
@@ -71,7 +75,7 @@ package final class X86CPU {
                 ? nil
                 : X64Engine(
                     memory: memory, watchful: watchfulTLB.entries, interpreter: interpreter, blocks: blocks,
-                    helpers: helpers, isLight: lightHelpers)
+                    helpers: helpers, isLight: lightHelpers, threshold: threshold)
         #endif
         state.pointee.core.owner = Unmanaged.passUnretained(self).toOpaque()
         reset()
@@ -208,6 +212,8 @@ package final class X86CPU {
     package func run(until limit: Position) -> Stop {
         let raw = UnsafeMutableRawPointer(state)
         state.pointee.core.exitRequest = 0
+        // Between instructions the exact position is the position.
+        defer { state.pointee.core.currentOp = nil }
         while true {
             if state.pointee.isShutdown { return .shutdown }
             if canInterrupt {
@@ -220,6 +226,11 @@ package final class X86CPU {
             let position = state.pointee.core.position
             if position >= limit { return .horizon }
             modeChanged()
+            // Blocks in the jump cache are found by PC alone: it must be emptied when the base changes.
+            if codeBase != jumpCacheBase {
+                jumpCacheBase = codeBase
+                blocks.clearJumpCache()
+            }
             let mode = self.mode
             if mode.contains(.singleStep) || state.pointee.systemFlags & EFlags.rf != 0
                 || state.pointee.debug[7] & 0xFF != 0 && hasCodeBreakpoints
@@ -296,11 +307,6 @@ package final class X86CPU {
     private func findOrTranslate(_ mode: ModeBits) -> UnsafeMutablePointer<Block>? {
         let pc = state.pointee.core.pc
         let linear = linearPC
-        // Blocks in the jump cache are found by PC alone: it must be emptied when the base changes.
-        if codeBase != jumpCacheBase {
-            jumpCacheBase = codeBase
-            blocks.clearJumpCache()
-        }
         if mode.codeSize != .bits64, pc > UInt64(state.pointee.segments[1].limit) {
             _ = state.pointee.raise(.generalProtection, error: 0)
             return nil
