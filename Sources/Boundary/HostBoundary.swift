@@ -55,6 +55,10 @@ package enum Input: Sendable, Equatable {
     case nmi
     /// Devices cut: address line 20.
     case a20(Bool)
+    /// Devices cut: the host bridge's PAM registers, PAM0 in the low byte.
+    case shadow(UInt64)
+    /// Devices cut: the address of the linear frame buffer, 0 for none.
+    case videoBase(UInt64)
     /// Devices cut: the RESET pin.
     case reset
     /// Either cut: power goes off; `code` is nil, or what was written to isa-debug-exit.
@@ -107,6 +111,14 @@ package struct Divergence: Error, Sendable, Equatable, CustomStringConvertible {
 package protocol InsideMemory: AnyObject {
     func dmaRead(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
     func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer)
+    /// The same; `origin` says which part of a disk image the bytes are, if they are one.
+    func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?)
+}
+
+extension InsideMemory {
+    package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+        dmaWrite(address, from: buffer)
+    }
 }
 
 /// The one door between the deterministic inside and everything else, at either cut line.

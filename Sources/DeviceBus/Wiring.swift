@@ -28,6 +28,14 @@ package struct IRQLine {
 package protocol DMAPort: AnyObject {
     func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
     func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer)
+    /// The same; `origin` says which part of a disk image the bytes are, if they are one.
+    func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?)
+}
+
+extension DMAPort {
+    package func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+        write(address, from: buffer)
+    }
 }
 
 /// The CPU's pins, as the chips around it see them.
@@ -42,6 +50,10 @@ package protocol CPUPins: AnyObject {
     func powerOff(code: UInt64?)
     /// Address line 20: false masks bit 20 of every physical address.
     func setA20(_ enabled: Bool)
+    /// The host bridge's registers PAM0...PAM6, PAM0 in the low byte: which parts of 0xC0000...0xFFFFF are RAM.
+    func setShadow(_ control: UInt64)
+    /// The physical address of the video adapter's linear frame buffer; 0 for none.
+    func setVideoBase(_ base: UInt64)
 }
 
 /// A device's only way to the host: a named channel through the boundary.

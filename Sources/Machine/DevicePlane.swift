@@ -28,14 +28,18 @@ package final class DevicePlane: HostBoundary {
     private static let slice: Position = 20_000
 
     /// - Parameter host: the door between the devices and the host.
-    package init(configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, host: LiveBoundary) {
+    package init(
+        configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, media: [DiskImage] = [], host: LiveBoundary
+    ) {
         self.host = host
         self.clock = clock
         started = hostClock.now
         let channels = ChannelTable(host)
         board = PCBoard(
             bus: bus, scheduler: scheduler, pins: pins, memory: memory, memoryMap: memoryMap,
-            date: configuration.date, channel: channels.channel)
+            date: configuration.date, firmware: configuration.firmware,
+                drives: DriveSettings.drives(configuration.drives, media), media: media,
+            channel: channels.channel)
         channels.now = { [unowned self] in now }
         pins.reset = { [unowned self] in board.reset() }
         board.reset()
@@ -166,6 +170,18 @@ private final class QueuedPins: CPUPins {
         reset()
     }
     func powerOff(code: UInt64?) { queue.append(.powerOff(code: code)) }
+    private var shadow: UInt64?
+    func setShadow(_ control: UInt64) {
+        if control == shadow { return }
+        shadow = control
+        queue.append(.shadow(control))
+    }
+    private var videoBase: UInt64 = 0
+    func setVideoBase(_ base: UInt64) {
+        if base == videoBase { return }
+        videoBase = base
+        queue.append(.videoBase(base))
+    }
     private var isA20 = true
     func setA20(_ enabled: Bool) {
         if enabled == isA20 { return }
@@ -179,4 +195,7 @@ private final class ForwardingDMA: DMAPort {
     unowned(unsafe) var target: (any InsideMemory)?
     func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) { target?.dmaRead(address, into: buffer) }
     func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) { target?.dmaWrite(address, from: buffer) }
+    func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+        target?.dmaWrite(address, from: buffer, origin: origin)
+    }
 }

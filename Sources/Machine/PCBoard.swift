@@ -20,9 +20,11 @@ package final class PCBoard {
     package let ps2: I8042
     package let fwCfg: FwCfg
     package let pciHost: PCIHost
+    package let ide: PIIX3IDE
     /// In the order of reset, digest and snapshot.
     package let devices: [any Device]
     private let interruptLines: ISALines
+    private let hasFirmware: Bool
 
     /// Wired but not yet reset: `reset()` drives lines, which must lead somewhere by then.
     /// - Parameters:
@@ -31,13 +33,17 @@ package final class PCBoard {
     ///   - pins: the CPU's pins.
     ///   - memory: guest RAM for bus masters.
     ///   - date: of the real-time clock at power-on, seconds since 1970.
+    ///   - firmware: what firmware is told, that will set the chips up; without it they are left as firmware does.
+    ///   - drives: at the IDE channels, by number.
+    ///   - media: the drives' images.
     ///   - channel: the way to the backend of each channel.
     package init(
         bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap, date: UInt64,
-        channel: (Channel) -> any HostChannel
+        firmware: FirmwareSettings? = nil, drives: [IDEDrive?] = [], media: [DiskImage] = [], channel: (Channel) -> any HostChannel
     ) {
         self.bus = bus
         self.scheduler = scheduler
+        hasFirmware = firmware != nil
         localAPIC = LocalAPIC(scheduler: scheduler, pins: pins)
         pic = PIC8259()
         ioAPIC = IOAPIC()
@@ -57,12 +63,15 @@ package final class PCBoard {
         pciHost = PCIHost(bus: bus)
         let piix3 = PIIX3(
             isaLines: (0..<16).map(isa), apicLines: (16..<20).map { [ioAPIC] in IRQLine(ioAPIC, $0) })
+        ide = PIIX3IDE(drives: drives, primary: isa(14), secondary: isa(15), memory: memory, scheduler: scheduler)
         let piix4 = PIIX4Power()
+        let vga = VGAFunction(pins: pins)
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
         let dma = DMA8237()
         devices = [
-            localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, piix4,
-        ]
+            localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, ide, piix4,
+            vga,
+        ] + media
 
         localAPIC.attach(pic: pic, ioAPIC: ioAPIC)
         for device in devices {
@@ -70,10 +79,25 @@ package final class PCBoard {
             bus.attach(device)
         }
         pciHost.add(piix3, at: PCIAddress(slot: 1))
+        pciHost.add(ide, at: PCIAddress(slot: 1, function: 1))
+        pciHost.add(vga, at: PCIAddress(slot: 2))
+        pciHost.shadowChanged = { pins.setShadow($0) }
         pciHost.add(piix4, at: PCIAddress(slot: 1, function: 3))
         pciHost.resetControl = PCIHost.ResetControl(
             read: { [pm] in pm.resetControl }, write: { [pm] in pm.writeResetControl($0) })
+        piix4.baseChanged = { [pm] in pm.move(to: $0, on: bus) }
+        pciHost.mappingsChanged = { [pm] in pm.updateMapping(on: bus) }
         describe(memoryMap)
+        if let firmware { describe(firmware, memoryMap) }
+    }
+
+    /// What firmware finds in fw_cfg and CMOS.
+    private func describe(_ firmware: FirmwareSettings, _ map: MemoryMap) {
+        let order = firmware.bootOrder
+        // SeaBIOS: three half bytes, the first to boot from in the lowest; 1 floppy, 2 hard disk, 3 CD-ROM.
+        rtc.setCMOS(0x3D, UInt8(truncatingIfNeeded: order))
+        rtc.setCMOS(0x38, UInt8(truncatingIfNeeded: order >> 8) << 4 | 1)
+        for file in FirmwareTables.files(map) + firmware.files { fwCfg.add(file: file.name, data: file.bytes) }
     }
 
     /// CMOS and fw_cfg say how much RAM there is.
@@ -95,11 +119,15 @@ package final class PCBoard {
 
     package func reset() {
         for device in devices { device.reset() }
+        if hasFirmware { return }
+        pciHost.openShadowAsFirmwareDoes()
         // Kernels are entered without firmware: the local APIC is left as firmware leaves it, in virtual-wire mode
         // (MultiProcessor Specification 3.6.2.2): enabled, the 8259A on LINT0, NMI on LINT1.
         for (register, value) in [(0xF0, 0x1FF), (0x350, 0x700), (0x360, 0x400)] as [(UInt64, UInt64)] {
             bus.write(.memory, 0xFEE0_0000 + register, width: 4, value: value)
         }
+        ide.enableAsFirmwareDoes()
+        pciHost.updateMappings()
     }
 
     /// What receives the input of a channel; nil for channels that only send.
@@ -110,6 +138,7 @@ package final class PCBoard {
         case .keyboard: ps2.keyboardReceiver
         case .mouse: ps2.mouseReceiver
         case .powerButton: pm
+        case .disk: ide
         case .debugConsole: nil
         }
     }

@@ -18,6 +18,12 @@ package struct PCConfiguration: Sendable, Equatable {
     /// A reset ends the run instead of booting again.
     package var endsAtReset = true
 
+    /// The CPU starts in firmware, which finds the hardware as it is after power-on; nil for a kernel that is entered
+    /// directly.
+    package var firmware: FirmwareSettings?
+    /// Drives at the IDE channels, in the order of their numbers.
+    package var drives: [DriveSettings] = []
+
     package init() {}
 }
 
@@ -29,6 +35,8 @@ package enum Channel: UInt16, Sendable, CaseIterable {
     case mouse = 4
     case serial1 = 5
     case powerButton = 6
+    /// Failures of the host's files: a drive's number.
+    case disk = 7
 
     /// The name that users see.
     package var name: String {
@@ -39,6 +47,7 @@ package enum Channel: UInt16, Sendable, CaseIterable {
         case .mouse: "mouse"
         case .serial1: "serial1"
         case .powerButton: "power-button"
+        case .disk: "disk"
         }
     }
 }

@@ -41,20 +41,28 @@ package final class PCMachine {
 
     /// - Parameters:
     ///   - image: what RAM and CPU hold at power-on.
+    ///   - media: the drives' images; none where the devices are outside.
     ///   - door: what stands at the boundary.
     ///   - engine: what executes the CPU's code; makes no difference to what happens.
     package init(
-        configuration: PCConfiguration, image: BootImage, door: any HostBoundary, engine: EngineKind = .best
+        configuration: PCConfiguration, image: BootImage, media: [DiskImage] = [], door: any HostBoundary,
+        engine: EngineKind = .best
     ) throws(BootError) {
         self.configuration = configuration
         self.image = image
         self.door = door
         memoryMap = try MemoryMap(size: configuration.memory)
-        ram = GuestRAM(size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit)
+        ram = GuestRAM(
+            size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit, videoSize: VGA.memorySize,
+            romSize: image.rom.count)
+        ram.loadROM(image.rom)
         clock = VirtualClock(shift: configuration.clockShift)
         link = Link()
         cpu = X86CPU(ram: ram, bus: link, engine: engine)
-        vga = VGA(scheduler: scheduler)
+        let video = UnsafeMutableRawBufferPointer(start: ram.base + ram.videoOffset, count: ram.videoSize)
+        vga = VGA(
+            scheduler: scheduler,
+            memory: VideoMemory(video) { [unowned(unsafe) cpu, start = ram.videoOffset] in cpu.willWriteRAM(start + $0, $1) })
         scheduler.register(vga)
         bus.attach(vga)
         channels = ChannelTable(door)
@@ -62,10 +70,13 @@ package final class PCMachine {
         case .inputs:
             board = PCBoard(
                 bus: bus, scheduler: scheduler, pins: link, memory: link, memoryMap: memoryMap,
-                date: configuration.date, channel: channels.channel)
+                date: configuration.date, firmware: configuration.firmware,
+                drives: DriveSettings.drives(configuration.drives, media), media: media,
+                channel: channels.channel)
         case .devices: board = nil
         }
         link.machine = self
+        cpu.setShadow(configuration.firmware != nil ? 0 : PCIHost.openShadow)
         channels.now = { [unowned self] in exactMoment }
         channels.park = { [unowned self] in park($0) }
         board?.reset()
@@ -187,6 +198,8 @@ package final class PCMachine {
         case .interruptLine(let level): cpu.state.pointee.interruptLine = level
         case .nmi: cpu.state.pointee.nmiPending = true
         case .a20(let enabled): cpu.setA20(enabled)
+        case .shadow(let control): cpu.setShadow(control)
+        case .videoBase(let base): cpu.setVideoBase(base)
         case .reset: resetRequested = true
         case .powerOff(let code): powerOff = (true, code)
         case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { cpu.dmaWrite(address, from: $0) }
@@ -305,6 +318,8 @@ package final class PCMachine {
         func setA20(_ enabled: Bool) {
             machine.cpu.setA20(enabled)
         }
+        func setShadow(_ control: UInt64) { machine.cpu.setShadow(control) }
+        func setVideoBase(_ base: UInt64) { machine.cpu.setVideoBase(base) }
         func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
             machine.cpu.dmaRead(address, into: buffer)
         }

@@ -36,6 +36,8 @@ final class RegisterNames: @unchecked Sendable {
         func requestReset() {}
         func powerOff(code: UInt64?) {}
         func setA20(_ enabled: Bool) {}
+        func setShadow(_ control: UInt64) {}
+        func setVideoBase(_ base: UInt64) {}
         func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {}
         func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {}
         func send(_ bytes: [UInt8]) {}

@@ -4,9 +4,11 @@ import GuestX86
 extension X86CPU {
     /// Puts a fresh CPU into the state a boot loader hands over.
     package func enter(_ boot: BootState) {
+        if boot.mode == .reset { return }
         let s = state
         let data = Segment(selector: boot.dataSelector, attributes: 0xC093, limit: .max, base: 0)
         switch boot.mode {
+        case .reset: break
         case .real:
             for index in 0..<6 {
                 let selector = index == 1 ? boot.codeSelector : boot.dataSelector

@@ -40,35 +40,59 @@ package struct SHA256 {
         }
     }()
 
+    /// Bytes that do not fill a block yet.
+    private var rest: [UInt8] = []
+    private var count: UInt64 = 0
+
+    package init() {}
+
     /// The digest as 64 hexadecimal digits.
     package static func hex(_ bytes: [UInt8]) -> String {
         var hash = SHA256()
-        let whole = bytes.count / 64 * 64
-        bytes.withUnsafeBufferPointer { source in
-            constants.withUnsafeBufferPointer { constants in
-                var offset = 0
-                while offset < whole {
-                    hash.block(UnsafeBufferPointer(rebasing: source[offset..<offset + 64]), constants)
-                    offset += 64
-                }
-                var tail = Array(source[whole...])
-                tail.append(0x80)
-                while tail.count % 64 != 56 { tail.append(0) }
-                let bits = UInt64(bytes.count) * 8
-                for shift in stride(from: 56, through: 0, by: -8) { tail.append(UInt8(truncatingIfNeeded: bits >> UInt64(shift))) }
-                tail.withUnsafeBufferPointer { tail in
-                    var offset = 0
-                    while offset < tail.count {
-                        hash.block(UnsafeBufferPointer(rebasing: tail[offset..<offset + 64]), constants)
-                        offset += 64
-                    }
-                }
-            }
+        bytes.withUnsafeBytes { hash.update($0) }
+        return hash.finish()
+    }
+
+    /// Adds bytes.
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) {
+        count += UInt64(bytes.count)
+        var offset = 0
+        if !rest.isEmpty {
+            offset = min(64 - rest.count, bytes.count)
+            rest.append(contentsOf: bytes[..<offset])
+            if rest.count < 64 { return }
+            let block = rest
+            rest = []
+            block.withUnsafeBytes { blocks($0) }
         }
-        return hash.state.map { word in
+        let whole = (bytes.count - offset) / 64 * 64
+        blocks(UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + whole]))
+        rest.append(contentsOf: bytes[(offset + whole)...])
+    }
+
+    /// The digest of all bytes so far, as 64 hexadecimal digits. Nothing may follow.
+    package mutating func finish() -> String {
+        var tail = rest
+        tail.append(0x80)
+        while tail.count % 64 != 56 { tail.append(0) }
+        let bits = count * 8
+        for shift in stride(from: 56, through: 0, by: -8) { tail.append(UInt8(truncatingIfNeeded: bits >> UInt64(shift))) }
+        tail.withUnsafeBytes { blocks($0) }
+        return state.map { word in
             let text = String(word, radix: 16)
             return String(repeating: "0", count: 8 - text.count) + text
         }.joined()
+    }
+
+    private mutating func blocks(_ bytes: UnsafeRawBufferPointer) {
+        let source = bytes.bindMemory(to: UInt8.self)
+        Self.constants.withUnsafeBufferPointer { constants in
+            var offset = 0
+            while offset + 64 <= source.count {
+                block(UnsafeBufferPointer(rebasing: source[offset..<offset + 64]), constants)
+                offset += 64
+            }
+        }
     }
 
     private mutating func block(_ bytes: UnsafeBufferPointer<UInt8>, _ constants: UnsafeBufferPointer<UInt32>) {

@@ -31,6 +31,12 @@ package struct LogEvent: Sendable, Equatable {
         case powerOff = 15
         case dmaWrite = 16
         case dmaRead = 17
+        /// A DMA write of `width` bytes that are in disk image number `pc`, from offset `value` on.
+        case dmaImage = 18
+        /// The host bridge's PAM registers become `value`.
+        case shadow = 19
+        /// The linear frame buffer is at `value`.
+        case videoBase = 20
 
         /// A transaction of the CPU: has a PC, a width and a value, and no bytes.
         package var isTransaction: Bool {
@@ -42,10 +48,12 @@ package struct LogEvent: Sendable, Equatable {
         /// Comes in unasked, between two instructions (unless `within`).
         package var isLetIn: Bool {
             switch self {
-            case .input, .interruptLine, .nmi, .a20, .reset, .powerOff, .dmaWrite, .dmaRead: true
+            case .input, .interruptLine, .nmi, .a20, .reset, .powerOff, .dmaWrite, .dmaRead, .dmaImage, .shadow, .videoBase: true
             default: false
             }
         }
+        /// A bus master at work.
+        package var isDMA: Bool { self == .dmaRead || self == .dmaWrite || self == .dmaImage }
         package var hasBytes: Bool {
             switch self {
             case .input, .digest, .end, .dmaWrite, .dmaRead: true
@@ -72,6 +80,9 @@ package struct LogEvent: Sendable, Equatable {
             case .powerOff: "power-off"
             case .dmaWrite: "dma-write"
             case .dmaRead: "dma-read"
+            case .dmaImage: "dma-image"
+            case .shadow: "shadow"
+            case .videoBase: "video-base"
             }
         }
     }

@@ -107,6 +107,18 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         memory?.dmaWrite(address, from: buffer)
         logDMA(.dmaWrite, address, buffer)
     }
+    package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+        memory?.dmaWrite(address, from: buffer)
+        // A few bytes cost less than their place.
+        guard let origin, buffer.count >= 64 else { return logDMA(.dmaWrite, address, buffer) }
+        var event = event(.dmaImage, now)
+        event.within = isInTransaction
+        event.address = address
+        event.width = UInt32(buffer.count)
+        event.pc = UInt64(origin.image)
+        event.value = origin.offset
+        writer.append(event)
+    }
     private func logDMA(_ kind: LogEvent.Kind, _ address: UInt64, _ bytes: UnsafeRawBufferPointer) {
         var event = event(kind, now)
         event.within = isInTransaction
@@ -132,6 +144,12 @@ extension LogEvent {
         case .a20(let enabled):
             kind = .a20
             value = enabled ? 1 : 0
+        case .shadow(let control):
+            kind = .shadow
+            value = control
+        case .videoBase(let base):
+            kind = .videoBase
+            value = base
         case .reset: kind = .reset
         case .powerOff(let code):
             kind = .powerOff
@@ -194,6 +212,8 @@ extension LogEvent {
         case .interruptLine: .interruptLine(value != 0)
         case .nmi: .nmi
         case .a20: .a20(value != 0)
+        case .shadow: .shadow(value)
+        case .videoBase: .videoBase(value)
         case .reset: .reset
         case .powerOff: .powerOff(code: value == 0 ? nil : value - 1)
         case .dmaWrite: .dmaWrite(address: address, bytes: bytes)

@@ -23,6 +23,8 @@ package final class ReplayBoundary: HostBoundary {
     private var output = StateDigest()
     /// The inside's RAM, for DMA within transactions.
     package weak var memory: (any InsideMemory)?
+    /// Reads a part of a disk image that the header names; false when it cannot.
+    package var readImage: (ImageOrigin, UnsafeMutableRawBufferPointer) -> Bool = { _, _ in false }
     /// Device and register at an address, for reports.
     private let names: (LogEvent) -> String
     /// Gets what a live backend would.
@@ -157,13 +159,14 @@ package final class ReplayBoundary: HostBoundary {
         if due < now.time {
             throw divergence(now, names(event), expected: "\(event.kind.name) at time \(due) ns", actual: "\(now.time) ns")
         }
-        guard let input = event.input else { return nil }
+        guard let input = try input(event, now) else { return nil }
         if case .dmaRead(let address, let bytes) = input { try check(address, bytes, event, now) }
         advance(1)
         return TimedInput(input, at: now)
     }
 
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
+        try takeIdleDMA(now)
         guard let event = next else { return deadline == .max ? .max : deadline }
         if event.kind == .idle, event.position == now.position {
             let time = time(event)
@@ -213,6 +216,13 @@ package final class ReplayBoundary: HostBoundary {
         if case .portWrite(let port, _, let value) = effect { onPortWrite?(port, value) }
     }
 
+    /// Bus masters work while the CPU is halted. What they did before it wakes is in the log before the idle time.
+    private func takeIdleDMA(_ now: Moment) throws(Divergence) {
+        while let event = next, event.kind.isDMA, !event.within, event.position == now.position, time(event) <= now.time {
+            try apply(event, now)
+        }
+    }
+
     /// The next event must be this transaction. Nil: the log is exhausted.
     private func expect(_ actual: LogEvent, _ now: Moment) throws(Divergence) -> LogEvent? {
         guard let event = next else { return nil }
@@ -235,14 +245,32 @@ package final class ReplayBoundary: HostBoundary {
     /// Applies what came in while the coming transaction was being answered.
     private func takeWithin(_ now: Moment) throws(Divergence) {
         while let event = next, event.within {
-            guard event.position == now.position, let input = event.input else { return }
-            switch input {
-            case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { memory?.dmaWrite(address, from: $0) }
-            case .dmaRead(let address, let bytes): try check(address, bytes, event, now)
-            default: break
-            }
-            advance(1)
+            guard event.position == now.position else { return }
+            try apply(event, now)
         }
+    }
+
+    /// Carries a DMA event out.
+    private func apply(_ event: LogEvent, _ now: Moment) throws(Divergence) {
+        switch try input(event, now) {
+        case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { memory?.dmaWrite(address, from: $0) }
+        case .dmaRead(let address, let bytes): try check(address, bytes, event, now)
+        default: break
+        }
+        advance(1)
+    }
+
+    /// The input that a let-in event is, with the bytes that the log only names.
+    private func input(_ event: LogEvent, _ now: Moment) throws(Divergence) -> Input? {
+        guard event.kind == .dmaImage else { return event.input }
+        var bytes = [UInt8](repeating: 0, count: Int(min(event.width, 1 << 20)))
+        let origin = ImageOrigin(image: UInt8(truncatingIfNeeded: event.pc), offset: event.value)
+        guard bytes.withUnsafeMutableBytes({ readImage(origin, $0) }) else {
+            throw divergence(
+                now, "disk image \(origin.image)", expected: "\(bytes.count) bytes at offset \(origin.offset)",
+                actual: "they cannot be read")
+        }
+        return .dmaWrite(address: event.address, bytes: bytes)
     }
 
     /// What a device read from RAM must be there again.

@@ -48,6 +48,8 @@ enum EventText {
         case .input: return "\(start) \(event.kind.name)\(place) \(bytes(event.bytes))"
         case .dmaRead, .dmaWrite:
             return "\(start) \(event.kind.name) \(hex(event.address)) \(event.bytes.count) bytes \(bytes(Array(event.bytes.prefix(16))))"
+        case .dmaImage:
+            return "\(start) \(event.kind.name) \(hex(event.address)) \(event.width) bytes of image \(event.pc) at \(event.value)"
         case .idle: return "\(start) idle until \(time(event, header)) ns"
         case .digest: return "\(start) digest \(bytes(Array(event.bytes.prefix(8))))"
         case .end: return "\(start) end reason \(event.value)"
@@ -74,6 +76,9 @@ enum EventText {
             fields.append("\"width\":\(event.width)")
             fields.append("\"value\":\"\(hex(event.value))\"")
         case .dmaRead, .dmaWrite: fields.append("\"address\":\"\(hex(event.address))\"")
+        case .dmaImage:
+            fields.append("\"address\":\"\(hex(event.address))\",\"width\":\(event.width)")
+            fields.append("\"image\":\(event.pc),\"offset\":\(event.value)")
         case .input, .digest, .idle: break
         default: fields.append("\"value\":\(event.value)")
         }

@@ -12,22 +12,32 @@ struct UserError: Error, CustomStringConvertible {
 
 /// The files a machine is built from, and its settings: from the command line, or from a recording's header.
 struct MachineSetup {
+    /// A file that is loaded as a whole.
+    struct LoadedFile {
+        let image: LogHeader.Image
+        let bytes: [UInt8]
+    }
+    /// Roles of files that are loaded, in the header's order.
+    static let loadedRoles = ["kernel", "initrd", "bios", "vgabios"]
+
     var configuration: PCConfiguration
-    var kernel: LogHeader.Image
-    var initrd: LogHeader.Image?
-    var kernelBytes: [UInt8]
-    var initrdBytes: [UInt8]?
+    private var files: [LoadedFile] = []
+    /// See `FirmwareSettings.bootOrder`; nil for the usual one.
+    private var bootOrder: UInt16?
+    /// Disks and discs.
+    private(set) var drives: [DriveFile] = []
 
     /// From options: reads the files.
-    init(configuration: PCConfiguration, kernel path: String, initrd initrdPath: String?) throws {
+    /// - Parameter paths: of the files to load, by role.
+    init(configuration: PCConfiguration, paths: [String: String], drives: [DriveFile], bootOrder: UInt16? = nil) throws {
+        self.bootOrder = bootOrder
         self.configuration = configuration
-        kernelBytes = try Self.read(path, "--kernel")
-        kernel = Self.image("kernel", path, kernelBytes)
-        if let initrdPath {
-            let bytes = try Self.read(initrdPath, "--initrd")
-            initrdBytes = bytes
-            initrd = Self.image("initrd", initrdPath, bytes)
+        self.configuration.drives = drives.map(\.settings)
+        self.drives = drives
+        for role in Self.loadedRoles {
+            if let path = paths[role] { files.append(try Self.read(role, path)) }
         }
+        addFirmware()
     }
 
     /// From a recording: finds the files and checks that they are the recorded ones.
@@ -48,19 +58,42 @@ struct MachineSetup {
         configuration.commandLine = try settings("append")
         configuration.entersIn32Bits = try settings("entry") == "32"
         configuration.endsAtReset = try settings("reset") == "end"
+        guard let drives = [DriveSettings](text: header.setting("drives") ?? "") else {
+            throw UserError("\(recording): the list of drives is damaged")
+        }
+        configuration.drives = drives
         self.configuration = configuration
-        guard let kernel = header.image("kernel") else { throw UserError("\(recording): the header names no kernel") }
-        self.kernel = kernel
-        kernelBytes = try Self.find(kernel, recording, replacements)
-        if let initrd = header.image("initrd") {
-            self.initrd = initrd
-            initrdBytes = try Self.find(initrd, recording, replacements)
+        for role in Self.loadedRoles {
+            guard let image = header.image(role) else { continue }
+            let path = try Self.find(image, recording, replacements)
+            files.append(LoadedFile(image: image, bytes: try Self.read(role, path).bytes))
+        }
+        bootOrder = UInt16(header.setting("boot") ?? "", radix: 16)
+        addFirmware()
+        for drive in drives {
+            // With the devices outside, only images that the log refers to are named.
+            guard let image = header.image(drive.role) else { continue }
+            let path = try Self.find(image, recording, replacements)
+            self.drives.append(try DriveFile(drive, path, DiskImage.Options()))
         }
     }
 
+    /// What the board tells the firmware, if there is one.
+    private mutating func addFirmware() {
+        guard file("bios") != nil else { return }
+        var firmware = FirmwareSettings()
+        if let bootOrder { firmware.bootOrder = bootOrder }
+        if let video = file("vgabios") {
+            firmware.files.append(FirmwareSettings.File(name: FirmwareImage.videoROM, bytes: video.bytes))
+        }
+        configuration.firmware = firmware
+    }
+
     /// The header of a recording of this machine.
-    func header(digestInterval: Position) -> LogHeader {
-        LogHeader(
+    func header(digestInterval: Position) throws -> LogHeader {
+        var images = files.map(\.image)
+        for drive in drives where !drive.image.isWritten { images.append(try drive.headerImage()) }
+        return LogHeader(
             boundary: configuration.boundary, clockShift: configuration.clockShift, digestInterval: digestInterval,
             date: configuration.date,
             settings: [
@@ -68,65 +101,78 @@ struct MachineSetup {
                 LogHeader.Setting("append", configuration.commandLine),
                 LogHeader.Setting("entry", configuration.entersIn32Bits ? "32" : "64"),
                 LogHeader.Setting("reset", configuration.endsAtReset ? "end" : "reboot"),
-            ], images: [kernel] + (initrd.map { [$0] } ?? []))
+                LogHeader.Setting("drives", configuration.drives.text),
+                LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
+            ], images: images)
     }
+
+    /// The disks' images.
+    var media: [DiskImage] { drives.map(\.image) }
+
+    private func file(_ role: String) -> LoadedFile? { files.first { $0.image.role == role } }
 
     /// What RAM and CPU hold at power-on.
     func bootImage() throws -> BootImage {
+        if let bios = file("bios") {
+            do { return try FirmwareImage.bootImage(bios.bytes) } catch { throw UserError("--bios \(bios.image.path): \(error)") }
+        }
         let map = try MemoryMap(size: configuration.memory)
         let tables = ACPITables(memory: map)
+        guard let kernel = file("kernel") else { throw UserError("there is neither a kernel nor a BIOS to start") }
+        let initrd = file("initrd")?.bytes
         do {
             var image: BootImage
-            if ELFLoader.headerOffset(kernelBytes) != nil {
-                let modules = initrdBytes.map { [ELFLoader.Module(bytes: $0)] } ?? []
+            if ELFLoader.headerOffset(kernel.bytes) != nil {
+                let modules = initrd.map { [ELFLoader.Module(bytes: $0)] } ?? []
                 image = try ELFLoader(
-                    kernel: kernelBytes, modules: modules, commandLine: configuration.commandLine, memory: map
+                    kernel: kernel.bytes, modules: modules, commandLine: configuration.commandLine, memory: map
                 ).load()
             } else {
                 // A 32-bit kernel has no 64-bit entry.
-                let has64BitEntry = try LinuxSetupHeader(kernelBytes).has64BitEntry
+                let has64BitEntry = try LinuxSetupHeader(kernel.bytes).has64BitEntry
                 image = try LinuxLoader(
-                    kernel: kernelBytes, initrd: initrdBytes, commandLine: configuration.commandLine, memory: map,
+                    kernel: kernel.bytes, initrd: initrd, commandLine: configuration.commandLine, memory: map,
                     acpiRoot: tables.root,
                     entry: configuration.entersIn32Bits || !has64BitEntry ? .protected32 : .long64
                 ).load()
             }
             image.blobs += tables.blobs
             return image
-        } catch { throw UserError("\(kernel.path): \(error)") }
+        } catch { throw UserError("\(kernel.image.path): \(error)") }
     }
 
-    private static func read(_ path: String, _ option: String) throws -> [UInt8] {
-        do { return [UInt8](try Data(contentsOf: URL(fileURLWithPath: path))) } catch {
+    /// Reads a file and names it for the header.
+    private static func read(_ role: String, _ path: String) throws -> LoadedFile {
+        let bytes: [UInt8]
+        do { bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path))) } catch {
             let exists = FileManager.default.fileExists(atPath: path)
-            throw UserError("\(option) \(path): \(exists ? "cannot be read" : "there is no such file")")
+            throw UserError("--\(role) \(path): \(exists ? "cannot be read" : "there is no such file")")
         }
-    }
-
-    private static func image(_ role: String, _ path: String, _ bytes: [UInt8]) -> LogHeader.Image {
-        LogHeader.Image(
-            role: role, path: URL(fileURLWithPath: path).path, size: UInt64(bytes.count), digest: SHA256.hex(bytes))
+        return LoadedFile(
+            image: LogHeader.Image(
+                role: role, path: URL(fileURLWithPath: path).path, size: UInt64(bytes.count), digest: SHA256.hex(bytes)),
+            bytes: bytes)
     }
 
     /// The file with the recorded contents: where it was, where the user says, or beside the recording.
     private static func find(
         _ image: LogHeader.Image, _ recording: String, _ replacements: [String: String]
-    ) throws -> [UInt8] {
+    ) throws -> String {
         let name = URL(fileURLWithPath: image.path).lastPathComponent
         let beside = URL(fileURLWithPath: recording).deletingLastPathComponent().appendingPathComponent(name).path
         let candidates = replacements[image.role].map { [$0] } ?? [image.path, beside]
+        let option = image.role.trimmingCharacters(in: .decimalDigits)
         var wrong: String?
         for path in candidates {
-            guard let data = try? Data(contentsOf: URL(fileURLWithPath: path)) else { continue }
-            let bytes = [UInt8](data)
-            if SHA256.hex(bytes) == image.digest { return bytes }
+            guard FileManager.default.isReadableFile(atPath: path) else { continue }
+            if Message.fileSize(path) == image.size, try FileDigest.sha256(path) == image.digest { return path }
             wrong = path
         }
         let wanted = "SHA-256 \(image.digest.prefix(16))…, \(image.size) bytes"
         if let wrong {
-            throw UserError("\(recording): \(wrong) is not the recorded \(image.role) (\(wanted)); give it with --\(image.role) PATH")
+            throw UserError("\(recording): \(wrong) is not the recorded \(image.role) (\(wanted)); give it with --\(option) PATH")
         }
         throw UserError(
-            "\(recording): the recorded \(image.role) \(image.path) is not there (\(wanted)); give it with --\(image.role) PATH")
+            "\(recording): the recorded \(image.role) \(image.path) is not there (\(wanted)); give it with --\(option) PATH")
     }
 }

@@ -12,12 +12,27 @@ struct ReplaySession {
     let reader: LogReader
     let door: ReplayBoundary
     let machine: PCMachine
+    private let hostFailures: Failures
+
+    /// What the host's files failed with: a replay cannot go on then.
+    private final class Failures { var text: String? }
 
     init(file: String, replacements: [String: String], engine: EngineKind) throws {
         reader = try LogReader(path: file)
         let setup = try MachineSetup(header: reader.header, recording: file, replacements: replacements)
         door = ReplayBoundary(reader: reader, names: EventText.place)
-        machine = try PCMachine(configuration: setup.configuration, image: try setup.bootImage(), door: door, engine: engine)
+        let media = setup.media
+        machine = try PCMachine(
+            configuration: setup.configuration, image: try setup.bootImage(),
+            media: setup.configuration.boundary == .inputs ? media : [], door: door, engine: engine)
+        let failures = Failures()
+        for disk in media { disk.onFailure = { failures.text = "disk \(disk.number): \($0)" } }
+        hostFailures = failures
+        door.readImage = { origin, buffer in
+            guard let disk = media.first(where: { $0.number == origin.image }) else { return false }
+            disk.readFile(origin.offset, buffer)
+            return failures.text == nil
+        }
         door.memory = machine
         if let reason = reader.endsEarly {
             Message.say("\(file): the recording ends early (\(reason)): it is replayed up to its last whole chunk")
@@ -32,6 +47,7 @@ struct ReplaySession {
             let next = min(until ?? .max, machine.cpu.position + 20_000_000)
             let outcome = try machine.run(until: next)
             if let damage = door.damage { throw damage }
+            if let failure = hostFailures.text { throw UserError(failure) }
             guard case .positionReached = outcome else { return outcome }
             if machine.cpu.position >= until ?? .max { return outcome }
             progress.show(machine.cpu.position)
@@ -50,8 +66,22 @@ struct ImageOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The recorded initial RAM disk, if it is not where it was.", valueName: "file"))
     var initrd: String?
 
+    @Option(help: ArgumentHelp("A recorded disk image, if it is not where it was; as often as there are.", valueName: "file"))
+    var disk: [String] = []
+    @Option(help: ArgumentHelp("The recorded CD-ROM, if it is not where it was.", valueName: "file"))
+    var cdrom: String?
+
+    @Option(help: ArgumentHelp("The recorded BIOS, if it is not where it was.", valueName: "file"))
+    var bios: String?
+    @Option(help: ArgumentHelp("The recorded VGA BIOS, if it is not where it was.", valueName: "file"))
+    var vgabios: String?
+
     var replacements: [String: String] {
         var paths: [String: String] = [:]
+        if let bios { paths["bios"] = bios }
+        if let vgabios { paths["vgabios"] = vgabios }
+        for (path, number) in zip(disk, [0, 1, 3]) { paths["disk\(number)"] = path }
+        if let cdrom { paths["cdrom2"] = cdrom }
         if let kernel { paths["kernel"] = kernel }
         if let initrd { paths["initrd"] = initrd }
         return paths

@@ -25,16 +25,20 @@ struct RunCommand: ParsableCommand {
     var record: String?
     @Flag(help: "With --boundary: draw the line there, but record nothing.")
     var noRecord = false
-    @Option(help: ArgumentHelp("A Linux kernel (bzImage) or a multiboot ELF kernel.", valueName: "file"))
-    var kernel: String
+    @Option(help: ArgumentHelp("A Linux kernel (bzImage) or a multiboot ELF kernel, entered without firmware.", valueName: "file"))
+    var kernel: String?
     @Option(help: ArgumentHelp("Its initial RAM disk, or a multiboot module.", valueName: "file"))
     var initrd: String?
     @Option(help: ArgumentHelp("The kernel's command line.", valueName: "text"))
     var append = ""
+    @OptionGroup var disks: DiskOptions
+    @OptionGroup var firmware: FirmwareOptions
     @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
     var memory = MemoryOption(bytes: 256 << 20)
     @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
     var serial = SerialOption.stdio
+    @Option(help: ArgumentHelp("Where the debug console (ports 0xE9 and 0x402) goes: a file.", valueName: "file"))
+    var debugcon: String?
     @Option(help: ArgumentHelp("Drive the guest by a script.", valueName: "file"))
     var script: String?
     @Option(help: "At the devices boundary: what the devices take for time.")
@@ -51,6 +55,8 @@ struct RunCommand: ParsableCommand {
     var entry32 = false
     @Flag(help: "A reset boots again instead of ending the run.")
     var reboot = false
+    @Option(help: ArgumentHelp("Save what the screen shows at the end of the run: a PNG file.", valueName: "file"))
+    var screenshot: String?
     @Option(help: ArgumentHelp("End the run at this position.", valueName: "position"))
     var until: UInt64?
     @OptionGroup var engine: EngineOptions
@@ -59,6 +65,11 @@ struct RunCommand: ParsableCommand {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
+        if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk or --cdrom") }
+        if kernel == nil, initrd != nil || !append.isEmpty {
+            throw ValidationError("--initrd and --append go with --kernel")
+        }
+        if kernel != nil, firmware.isGiven { throw ValidationError("--kernel starts without firmware: no --bios, --vgabios or --boot") }
         if clockShift > 10 { throw ValidationError("--clock-shift is 0 to 10, not \(clockShift)") }
         if digestInterval < 1000 { throw ValidationError("--digest-interval is 1000 at least, not \(digestInterval)") }
         if memory.bytes < 16 << 20 || memory.bytes > 8 << 30 || memory.bytes % 4096 != 0 {
@@ -75,7 +86,17 @@ struct RunCommand: ParsableCommand {
         configuration.commandLine = append
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
-        let setup = try MachineSetup(configuration: configuration, kernel: kernel, initrd: initrd)
+        var paths: [String: String] = [:]
+        if let kernel {
+            paths["kernel"] = kernel
+            paths["initrd"] = initrd
+        } else {
+            paths = try firmware.paths()
+        }
+        let setup = try MachineSetup(
+            configuration: configuration, paths: paths, drives: try disks.images(), bootOrder: firmware.order)
+        configuration = setup.configuration
+        if boundary == .inputs, !noRecord { try checkDisks(setup) }
         let image = try setup.bootImage()
         let parsed = try script.map { path -> (Script, String) in
             guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
@@ -85,12 +106,14 @@ struct RunCommand: ParsableCommand {
         }
 
         let live = LiveBoundary(pace: pace == .free ? .free : .realTime)
+        for disk in setup.media { report(disk, to: live) }
+        defer { for disk in setup.media { disk.finish() } }
         var door: any HostBoundary = live
         var plane: DevicePlane?
         if configuration.boundary == .devices {
             let devices = DevicePlane(
                 configuration: configuration, memoryMap: try MemoryMap(size: memory.bytes),
-                clock: deviceClock == .host ? .host : .virtual, host: live)
+                clock: deviceClock == .host ? .host : .virtual, media: setup.media, host: live)
             devices.shift = clockShift
             plane = devices
             door = devices
@@ -99,7 +122,7 @@ struct RunCommand: ParsableCommand {
         var file: String?
         if boundary != nil, !noRecord {
             let path = record ?? defaultName()
-            let header = setup.header(digestInterval: digestInterval)
+            let header = try setup.header(digestInterval: digestInterval)
             let boundary = RecordingBoundary(
                 wrapping: door, writer: try LogWriter(path: path, header: header), header: header)
             recorder = boundary
@@ -108,7 +131,8 @@ struct RunCommand: ParsableCommand {
             if record == nil { Message.say("recording to \(path)") }
         }
         let machine = try PCMachine(
-            configuration: configuration, image: image, door: door, engine: engine.engine)
+            configuration: configuration, image: image,
+            media: configuration.boundary == .inputs ? setup.media : [], door: door, engine: engine.engine)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
         let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
@@ -126,11 +150,32 @@ struct RunCommand: ParsableCommand {
                 + "\(Message.seconds(machine.moment.time)) virtual, \(Message.decimal(elapsed.seconds)) s host "
                 + "(\(Message.decimal(rate)) million instructions a second)")
         if let file { Message.say("recorded to \(file): \(Message.fileSize(file)) bytes") }
+        if let screenshot { try Screenshot.save(machine.vga, output: screenshot, text: false) }
         if let failure = runner?.failure { throw UserError(failure) }
         if case .ended(.shutdown, _) = outcome { throw ExitCode(3) }
         if case .ended(.poweredOff, let code?) = outcome {
             // As QEMU's isa-debug-exit: never 0.
             throw ExitCode(Int32(truncatingIfNeeded: code << 1 | 1))
+        }
+    }
+
+    /// A replay starts with the images as they are named in the header.
+    private func checkDisks(_ setup: MachineSetup) throws {
+        if disks.writable, !setup.media.isEmpty {
+            throw UserError(
+                "--writable and a recording at the inputs exclude each other: a replay needs the image as it was; use --overlay")
+        }
+        if setup.media.contains(where: \.hasChanges) {
+            throw UserError("--overlay: a recording at the inputs starts with an empty overlay; this one has changes in it")
+        }
+    }
+
+    /// Failures of the host's files reach the user, and the guest as errors of the drive.
+    private func report(_ disk: DiskImage, to live: LiveBoundary) {
+        let number = disk.number
+        disk.onFailure = { text in
+            Message.say("disk \(number): \(text)")
+            live.push(source: Channel.disk.rawValue, bytes: [number])
         }
     }
 
@@ -159,6 +204,11 @@ struct RunCommand: ParsableCommand {
             backend = pty
         case .tcp(let host, let port): backend = try TCPBackend(host: host, port: port)
         case .none: backend = NullBackend()
+        }
+        if let debugcon {
+            live.register(
+                source: Channel.debugConsole.rawValue, name: Channel.debugConsole.name,
+                sink: TeeSink(try FileBackend(path: debugcon), nil))
         }
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})

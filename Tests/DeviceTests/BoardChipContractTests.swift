@@ -14,7 +14,7 @@ struct BoardChipContractTests {
     }
 
     enum Chip: String, CaseIterable, CustomTestStringConvertible {
-        case uart, ps2, system, dma, fwCfg, pciHost, piix3, piix4, vga, pic, lapic, ioAPIC, pit, rtc, pm
+        case uart, ps2, system, dma, fwCfg, pciHost, piix3, ide, piix4, vga, pic, lapic, ioAPIC, pit, rtc, pm
         /// A battery keeps the clock's date; the I/O APIC's inputs are wires, which a reset does not move.
         static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC }
         var testDescription: String { rawValue }
@@ -52,11 +52,24 @@ struct BoardChipContractTests {
                 let chip = board.add(PIIX3(isaLines: (0..<16).map(board.line), apicLines: (16..<20).map(board.line)))
                 host.add(chip, at: PCIAddress(slot: 1))
                 return Rig(board: board, device: chip, state: { chip.state })
+            case .ide:
+                let host = board.add(PCIHost(bus: board.bus))
+                let drives: [IDEDrive?] = [
+                    IDEDrive(kind: .disk, medium: MemoryMedium(sectors: 3000), serial: "1"), nil,
+                    IDEDrive(kind: .cdrom, medium: MemoryMedium(sectors: 400, isReadOnly: true), serial: "2"),
+                    IDEDrive(kind: .cdrom, medium: nil, serial: "3"),
+                ]
+                let chip = board.add(
+                    PIIX3IDE(
+                        drives: drives, primary: board.line(14), secondary: board.line(15), memory: board,
+                        scheduler: board.scheduler))
+                host.add(chip, at: PCIAddress(slot: 1, function: 1))
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip])
             case .piix4:
                 let chip = board.add(PIIX4Power())
                 return Rig(board: board, device: chip, state: { chip.state })
             case .vga:
-                let chip = board.add(VGA(scheduler: board.scheduler))
+                let chip = board.add(VGA(scheduler: board.scheduler, memory: VideoMemory(count: 1 << 18)))
                 return Rig(board: board, device: chip, state: { chip.state })
             case .pic:
                 let chip = board.add(PIC8259())
@@ -92,7 +105,9 @@ struct BoardChipContractTests {
             let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
             if visited.last != name { visited.append(name) }
         }
-        #expect(visited == Mirror(reflecting: rig.state()).children.map { $0.label ?? "?" })
+        // The adapter's own memory is visited after its registers.
+        let memory = chip == .vga ? ["memory"] : []
+        #expect(visited == Mirror(reflecting: rig.state()).children.map { $0.label ?? "?" } + memory)
     }
 
     @Test func visitsEachFieldOfKeyboardAndMouse() {

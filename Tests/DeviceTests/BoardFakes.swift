@@ -24,6 +24,10 @@ final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort {
     func requestReset() { resets += 1 }
     func powerOff(code: UInt64?) { powerOffCodes.append(code) }
     func setA20(_ enabled: Bool) { a20 = enabled }
+    var shadow: UInt64 = 0
+    func setShadow(_ control: UInt64) { shadow = control }
+    var videoBase: UInt64 = 0
+    func setVideoBase(_ base: UInt64) { videoBase = base }
     func send(_ bytes: [UInt8]) { sent += bytes }
     func ask(_ question: UInt32) -> UInt64 { 0 }
     func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {

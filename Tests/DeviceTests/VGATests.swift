@@ -100,28 +100,28 @@ struct VGATests {
     @Test func writeModes() {
         planar()
         poke(0xA0000, 0xA5)
-        #expect((0..<4).map { chip.state.memory[$0] } == [0xA5, 0xA5, 0xA5, 0xA5])
+        #expect((0..<4).map { chip.videoByte($0) } == [0xA5, 0xA5, 0xA5, 0xA5])
         sequencer(2, 2)
         poke(0xA0000, 0x00)
-        #expect((0..<4).map { chip.state.memory[$0] } == [0xA5, 0, 0xA5, 0xA5])
+        #expect((0..<4).map { chip.videoByte($0) } == [0xA5, 0, 0xA5, 0xA5])
         sequencer(2, 15)
         // Write mode 1 copies the latches.
         _ = peek(0xA0000)
         graphics(5, 1)
         poke(0xA0001, 0xFF)
-        #expect((4..<8).map { chip.state.memory[$0] } == [0xA5, 0, 0xA5, 0xA5])
+        #expect((4..<8).map { chip.videoByte($0) } == [0xA5, 0, 0xA5, 0xA5])
         // Write mode 2 paints a colour through the bit mask.
         graphics(5, 2)
         graphics(8, 0x0F)
         poke(0xA0000, 0x02)
-        #expect((0..<4).map { chip.state.memory[$0] } == [0xA0, 0x0F, 0xA0, 0xA0])
+        #expect((0..<4).map { chip.videoByte($0) } == [0xA0, 0x0F, 0xA0, 0xA0])
         // Write mode 3: the written byte is a mask for the set/reset colour.
         graphics(5, 3)
         graphics(8, 0xFF)
         graphics(0, 5)
         _ = peek(0xA0001)
         poke(0xA0001, 0x81)
-        #expect((4..<8).map { chip.state.memory[$0] } == [0xA5, 0, 0xA5, 0x24])
+        #expect((4..<8).map { chip.videoByte($0) } == [0xA5, 0, 0xA5, 0x24])
         // Set/reset, rotation and exclusive or.
         graphics(5, 0)
         graphics(0, 8)
@@ -129,7 +129,7 @@ struct VGATests {
         graphics(3, 0x18 | 4)
         _ = peek(0xA0000)
         poke(0xA0000, 0x0F)
-        #expect((0..<4).map { chip.state.memory[$0] } == [0x50, 0xFF, 0x50, 0x5F])
+        #expect((0..<4).map { chip.videoByte($0) } == [0x50, 0xFF, 0x50, 0x5F])
     }
 
     @Test func readModes() {
@@ -157,7 +157,7 @@ struct VGATests {
         sequencer(2, 15)
         poke(0xA0004, 0x4433_2211, 4)
         #expect(peek(0xA0004, 4) == 0x4433_2211)
-        #expect((16..<20).map { chip.state.memory[$0] } == [0x11, 0x22, 0x33, 0x44])
+        #expect((16..<20).map { chip.videoByte($0) } == [0x11, 0x22, 0x33, 0x44])
     }
 
     @Test func retraceComesSeventyTimesASecond() {

@@ -11,9 +11,19 @@ package final class GuestRAM {
     package static let pageTable: UInt8 = 2
     /// Unchanged since its digest or a checkpoint was last taken: the next write must be noted.
     package static let clean: UInt8 = 4
+    /// Plain writes do not reach the page: it is ROM, or shadow RAM that is not both readable and writable.
+    package static let guarded: UInt8 = 8
 
-    /// Bytes. A multiple of 4096.
+    /// Bytes of everything: RAM, then video memory, then ROM. A multiple of 4096.
     package let size: Int
+    /// Bytes of RAM.
+    package let ramSize: Int
+    /// Bytes of video memory, and where it begins in all.
+    package let videoSize: Int
+    package var videoOffset: Int { ramSize }
+    /// Bytes of ROM, which ends at 4 GiB; its last 128 KiB are at 0xE0000 too, where shadow RAM is not read.
+    package let romSize: Int
+    package var romOffset: Int { ramSize + videoSize }
     package let base: UnsafeMutableRawPointer
     package let pageCount: Int
     /// Flags per page.
@@ -23,6 +33,15 @@ package final class GuestRAM {
     /// Physical addresses below `lowSize` that are not RAM: the video adapter's window.
     package let holeStart: UInt64
     package let holeEnd: UInt64
+    /// Where shadow RAM begins, which `setShadow` switches: from here to 1 MiB.
+    package static let shadowStart: UInt64 = 0xC_0000
+    private static let shadowEnd: UInt64 = 0x10_0000
+    /// Pages of shadow RAM that are read, and that are written; bit 0 is the page at `shadowStart`.
+    private var shadowReads = UInt64.max
+    private var shadowWrites = UInt64.max
+    /// The physical address of the video memory; `UInt64.max` while it has none.
+    package var videoBase = UInt64.max
+    private let romBase: UInt64
 
     /// Digest per page as of the last `digest()`, and their sum.
     private let pageDigests: UnsafeMutablePointer<UInt64>
@@ -40,9 +59,20 @@ package final class GuestRAM {
     /// - Parameters:
     ///   - size: bytes, a multiple of 4096.
     ///   - lowLimit: RAM up to this physical address (a multiple of 4096), the rest from 4 GiB.
-    package init(size: Int, lowLimit: UInt64 = 0xC000_0000, hole: Range<UInt64> = 0xA0000..<0xC0000) {
-        precondition(size > 0 && size % 4096 == 0)
+    ///   - videoSize: bytes of video memory that can be mapped.
+    ///   - romSize: bytes of ROM below 4 GiB; 0 or at least 128 KiB.
+    package init(
+        size ramSize: Int, lowLimit: UInt64 = 0xC000_0000, hole: Range<UInt64> = 0xA0000..<0xC0000, videoSize: Int = 0,
+        romSize: Int = 0
+    ) {
+        precondition(ramSize > 0 && ramSize % 4096 == 0 && videoSize % 4096 == 0 && romSize % 4096 == 0)
+        precondition(romSize == 0 || (0x2_0000...0x100_0000).contains(romSize), "the ROM has 128 KiB to 16 MiB")
+        self.ramSize = ramSize
+        self.videoSize = videoSize
+        self.romSize = romSize
+        let size = ramSize + videoSize + romSize
         self.size = size
+        romBase = 0x1_0000_0000 - UInt64(romSize)
         let memory = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)!
         precondition(memory != MAP_FAILED, "no address space for \(size) bytes of guest RAM")
         base = memory
@@ -57,9 +87,10 @@ package final class GuestRAM {
         touched.initialize(repeating: 0, count: pageCount)
         marks = .allocate(capacity: pageCount)
         marks.initialize(repeating: 0, count: pageCount)
-        lowSize = min(UInt64(size), lowLimit)
+        lowSize = min(UInt64(ramSize), lowLimit)
         holeStart = hole.lowerBound
         holeEnd = hole.upperBound
+        for page in (ramSize + videoSize) / 4096..<pageCount { pageFlags[page] = Self.guarded }
     }
 
     deinit {
@@ -71,15 +102,73 @@ package final class GuestRAM {
         marks.deallocate()
     }
 
-    /// The offset into RAM of a physical address, or nil when there is no RAM.
+    /// The offset into the memory of what is read at a physical address, or nil when there is no memory.
     @inlinable
     package func offset(of physical: UInt64) -> Int? {
-        if physical < lowSize { return physical >= holeStart && physical < holeEnd ? nil : Int(physical) }
+        if physical < lowSize {
+            return physical >= holeStart && physical < 0x10_0000 ? legacyOffset(physical) : Int(physical)
+        }
+        return highOffset(physical)
+    }
+
+    /// The same for what is written: nil for ROM too.
+    @inlinable
+    package func writableOffset(of physical: UInt64) -> Int? {
+        if physical < lowSize {
+            return physical >= holeStart && physical < 0x10_0000 ? writableLegacyOffset(physical) : Int(physical)
+        }
+        guard let offset = highOffset(physical), offset < romOffset else { return nil }
+        return offset
+    }
+
+    @usableFromInline
+    func highOffset(_ physical: UInt64) -> Int? {
         if physical >= 0x1_0000_0000 {
             let offset = (physical - 0x1_0000_0000) &+ lowSize
-            if offset < UInt64(size) { return Int(offset) }
+            return offset < UInt64(ramSize) ? Int(offset) : nil
+        }
+        if physical >= romBase { return Int(physical - romBase) + romOffset }
+        if physical >= videoBase, physical - videoBase < UInt64(videoSize) {
+            return Int(physical - videoBase) + videoOffset
         }
         return nil
+    }
+
+    /// From the hole to 1 MiB.
+    @usableFromInline
+    func legacyOffset(_ physical: UInt64) -> Int? {
+        if physical < holeEnd { return nil }
+        if physical < Self.shadowStart || shadowReads >> ((physical - Self.shadowStart) >> 12) & 1 != 0 { return Int(physical) }
+        return romSize > 0 && physical >= 0xE_0000 ? size - Int(Self.shadowEnd - physical) : nil
+    }
+    @usableFromInline
+    func writableLegacyOffset(_ physical: UInt64) -> Int? {
+        if physical < holeEnd { return nil }
+        if physical < Self.shadowStart || shadowWrites >> ((physical - Self.shadowStart) >> 12) & 1 != 0 { return Int(physical) }
+        return nil
+    }
+
+    /// Switches pages of shadow RAM (bit 0 is the page at 0xC0000) for reads and for writes. Nothing translated is valid
+    /// afterwards.
+    package func setShadow(reads: UInt64, writes: UInt64) {
+        shadowReads = reads
+        shadowWrites = writes
+        for index in 0..<64 {
+            let page = Int(Self.shadowStart >> 12) + index
+            if (reads & writes) >> UInt64(index) & 1 != 0 {
+                pageFlags[page] &= ~Self.guarded
+            } else {
+                pageFlags[page] |= Self.guarded
+            }
+        }
+    }
+
+    /// Puts the ROM's contents in place, which end at its end.
+    package func loadROM(_ bytes: [UInt8]) {
+        let count = min(bytes.count, romSize)
+        bytes.withUnsafeBytes {
+            (base + size - count).copyMemory(from: $0.baseAddress! + (bytes.count - count), byteCount: count)
+        }
     }
 
     /// Notes that a page is about to change. Its `clean` flag goes.

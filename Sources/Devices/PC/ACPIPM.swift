@@ -16,6 +16,8 @@ package final class ACPIPM: Device, HostReceiver {
         package var smiStatus: UInt8 = 0
         /// Port 0xCF9.
         package var resetControl: UInt8 = 0
+        /// The first port of the block; 0 while it is switched off.
+        package var base: UInt16 = ACPIPM.defaultBase
 
         package init() {}
 
@@ -27,6 +29,8 @@ package final class ACPIPM: Device, HostReceiver {
             visitor.field("eventEnable", &eventEnable)
             visitor.field("smiStatus", &smiStatus)
             visitor.field("resetControl", &resetControl)
+            visitor.field("base", &base)
+            if visitor.mode == .load, base & 0x3F != 0 || base >= 0xFFC0 { base = 0 }
         }
     }
 
@@ -43,18 +47,23 @@ package final class ACPIPM: Device, HostReceiver {
     private static let timerMask: UInt64 = 0xFF_FFFF
 
     package let name = "pm"
-    package let regions = [
-        Region(
-            .port, base: 0xB000, size: 0x40,
-            registers: [
-                RegisterName(0, "PM1-STS", length: 2), RegisterName(2, "PM1-EN", length: 2),
-                RegisterName(4, "PM1-CNT", length: 2), RegisterName(8, "PM-TMR", length: 4),
-            ]),
+    /// Where the block is after a reset.
+    package static let defaultBase: UInt16 = 0xB000
+    private static let registers = [
+        RegisterName(0, "PM1-STS", length: 2), RegisterName(2, "PM1-EN", length: 2),
+        RegisterName(4, "PM1-CNT", length: 2), RegisterName(8, "PM-TMR", length: 4),
+    ]
+    package var regions: [Region] {
+        [Region(.port, base: UInt64(state.base), size: state.base == 0 ? 0 : 0x40, registers: Self.registers)] + Self.fixedRegions
+    }
+    private static let fixedRegions = [
         Region(
             .port, base: 0xAFE0, size: 4,
             registers: [RegisterName(0, "GPE0-STS", length: 2), RegisterName(2, "GPE0-EN", length: 2)]),
         Region(.port, base: 0xB2, size: 2, registers: [RegisterName(0, "SMI-CMD"), RegisterName(1, "SMI-STS")]),
     ]
+    /// Where the block is mapped on the bus: follows from the state and the other chips.
+    private var mapped: UInt16 = ACPIPM.defaultBase
     package private(set) var state = State()
     private let sci: IRQLine
     private let scheduler: Scheduler
@@ -84,6 +93,27 @@ package final class ACPIPM: Device, HostReceiver {
     private func update() {
         let isActive = state.status & state.enable & (Bit.timer | Bit.powerButton) != 0 || state.eventStatus & state.eventEnable != 0
         sci.set(isActive && state.control & Bit.sciEnable != 0)
+    }
+
+    // MARK: Place
+
+    /// PMBASE says where the block is; nil while it is switched off.
+    package func move(to base: UInt16?, on bus: Bus) {
+        state.base = base.map { $0 & 0xFFC0 } ?? 0
+        updateMapping(on: bus)
+    }
+
+    /// Maps the block where the state says, unless another chip is there. The board calls it after it has loaded a
+    /// snapshot.
+    package func updateMapping(on bus: Bus) {
+        if mapped == state.base { return }
+        if mapped != 0 { bus.unmap(self, 0) }
+        mapped = 0
+        let region = regions[0]
+        let isTaken = (0..<region.size).contains { bus.target(.port, region.base + $0) != nil }
+        if region.size == 0 || isTaken { return }
+        bus.map(self, 0, region)
+        mapped = state.base
     }
 
     // MARK: Timer

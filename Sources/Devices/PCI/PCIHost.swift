@@ -2,7 +2,7 @@ import DeviceBus
 import MachineState
 
 /// Intel 440FX host bridge (82441FX, datasheet 290549): configuration mechanism 1 at ports 0xCF8 and 0xCFC, and itself
-/// as function 0:0.0 with its shadow RAM registers (PAM), which are stored and have no effect here.
+/// as function 0:0.0 with its shadow RAM registers (PAM), which go to whoever has the memory.
 package final class PCIHost: PCIFunction {
     /// Everything the guest can observe.
     package struct State {
@@ -57,6 +57,13 @@ package final class PCIHost: PCIFunction {
     }
     /// Set by the board, before the machine starts.
     package var resetControl: ResetControl?
+    /// Called when base addresses may have moved: for chips that move by other registers. Set by the board.
+    package var mappingsChanged: (() -> Void)?
+    /// Gets the PAM registers when they change, PAM0 in the low byte. Set by the board.
+    package var shadowChanged: ((UInt64) -> Void)?
+    /// The value of the PAM registers that makes all of shadow RAM readable and writable.
+    package static let openShadow: UInt64 = 0x33_3333_3333_3330
+    private static let shadowRegister = 0x59
     private let bus: Bus
     /// In the order of their addresses.
     private var slots: [Slot] = []
@@ -82,10 +89,29 @@ package final class PCIHost: PCIFunction {
         // The other functions may not have been reset yet: they lose their addresses all the same.
         for slot in slots { slot.function.configuration.reset() }
         updateMappings()
+        shadowChanged?(shadow)
     }
 
     package func timerFired(_ timer: Int) {}
-    package func configurationWritten(_ offset: Int, width: Int) {}
+    package func configurationWritten(_ offset: Int, width: Int) {
+        if offset < Self.shadowRegister + 7, offset + width > Self.shadowRegister { shadowChanged?(shadow) }
+    }
+
+    /// PAM0...PAM6.
+    private var shadow: UInt64 {
+        (0..<7).reduce(0) {
+            $0 | UInt64(state.configuration.read(Self.shadowRegister + $1, width: 1)) << UInt64($1 * 8)
+        }
+    }
+
+    /// Leaves shadow RAM as firmware does that has used it: for kernels that are entered without firmware.
+    package func openShadowAsFirmwareDoes() {
+        for index in 0..<7 {
+            state.configuration.write(
+                Self.shadowRegister + index, width: 1, UInt32(truncatingIfNeeded: Self.openShadow >> UInt64(index * 8)) & 0xFF)
+        }
+        shadowChanged?(shadow)
+    }
 
     // MARK: Configuration mechanism 1
 
@@ -134,6 +160,7 @@ package final class PCIHost: PCIFunction {
     /// Software can put two regions at one place. Then chips with a fixed address win, then the lower PCI address: the
     /// outcome depends on the present registers only, so that a loaded machine is mapped like the saved one.
     package func updateMappings() {
+        defer { mappingsChanged?() }
         var wanted: [Mapping] = []
         for (index, slot) in slots.enumerated() {
             let configuration = slot.function.configuration
@@ -170,7 +197,9 @@ package final class PCIHost: PCIFunction {
     }
 
     private static func makeConfiguration() -> PCIConfiguration {
-        var configuration = PCIConfiguration(vendor: 0x8086, device: 0x1237, revision: 2, classCode: 0x060000)
+        // The subsystem tells SeaBIOS that fw_cfg and its other acquaintances are here.
+        var configuration = PCIConfiguration(
+            vendor: 0x8086, device: 0x1237, revision: 2, classCode: 0x060000, subsystemVendor: 0x1AF4, subsystem: 0x1100)
         // PCICMD 0006: memory and bus master are always on.
         configuration.preset(0x04, width: 2, 0x0006)
         configuration.allowWrites(0x04, width: 2, mask: 0x0100)

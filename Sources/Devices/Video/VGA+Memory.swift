@@ -83,17 +83,13 @@ extension VGA {
     /// The four planes' bytes at `offset`, plane 0 in the low byte.
     func planes(at offset: Int) -> UInt32 {
         let index = (offset & 0xFFFF) * 4
-        return state.memory.withUnsafeBytes {
-            UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: index, as: UInt32.self))
-        }
+        return UInt32(littleEndian: memory.load(index, as: UInt32.self))
     }
 
     private func store(_ data: UInt32, _ mask: UInt32, at offset: Int) {
         let index = (offset & 0xFFFF) * 4
         let merged = planes(at: offset) & ~mask | data & mask
-        state.memory.withUnsafeMutableBytes {
-            $0.storeBytes(of: merged.littleEndian, toByteOffset: index, as: UInt32.self)
-        }
+        memory.store(merged.littleEndian, at: index, as: UInt32.self)
     }
 
     /// Bit n of `planes` becomes byte n: 0x00 or 0xFF.

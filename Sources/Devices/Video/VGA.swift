@@ -2,11 +2,12 @@ import DeviceBus
 import MachineState
 
 /// IBM VGA (PS/2 Hardware Interface Technical Reference, "Video subsystem"): sequencer, CRT controller, graphics
-/// controller, attribute controller, DAC and 256 KiB of memory in four planes.
+/// controller, attribute controller, DAC and 256 KiB of memory in four planes; and the extension of the Bochs VBE
+/// interface ("DISPI") with 16 MiB of memory.
 ///
 /// After a reset it is in text mode 3, as its firmware leaves it. It has no clock of its own: where the beam is
-/// follows from virtual time. This file has state and ports; `VGA+Memory.swift` has the planes, and `VGA+Text.swift`
-/// reads the screen.
+/// follows from virtual time. This file has state and ports; `VGA+Memory.swift` has the planes, `VGA+DISPI.swift` the
+/// extension; `VGA+Text.swift` and `VGA+Picture.swift` read the screen.
 package final class VGA: Device {
     /// Everything the guest can observe.
     package struct State {
@@ -39,8 +40,7 @@ package final class VGA: Device {
         package var dac = VGADefaults.palette
         /// What the last memory read left in the four latches, plane 0 in the low byte.
         package var latches: UInt32 = 0
-        /// The four planes, interleaved: byte `offset * 4 + plane`.
-        package var memory = VGADefaults.memory
+        package var dispi = VGADispi()
 
         package init() {}
 
@@ -66,10 +66,10 @@ package final class VGA: Device {
             visitor.field("dacIsReading", &dacIsReading)
             visitor.field("dac", &dac)
             visitor.field("latches", &latches)
-            visitor.field("memory", &memory)
+            visitor.group("dispi") { dispi.visit(&$0) }
             if visitor.mode == .load {
-                let counts = [sequencer, graphics, crt, attribute, dacPending, dac, memory].map(\.count)
-                if counts != [8, 16, 32, 32, 3, 768, VGA.memorySize] || dacReadLane > 2 || dacWriteLane > 2 {
+                let counts = [sequencer, graphics, crt, attribute, dacPending, dac].map(\.count)
+                if counts != [8, 16, 32, 32, 3, 768] || dacReadLane > 2 || dacWriteLane > 2 {
                     visitor.fail("not the registers of a VGA")
                     self = State()
                 }
@@ -78,7 +78,7 @@ package final class VGA: Device {
     }
 
     /// Bytes of video memory.
-    package static let memorySize = 0x4_0000
+    package static let memorySize = 16 << 20
 
     package let name = "vga"
     package let regions: [Region] = [
@@ -95,24 +95,51 @@ package final class VGA: Device {
                 RegisterName(0x1E, "GFX-INDEX"), RegisterName(0x1F, "GFX-DATA"), RegisterName(0x24, "CRTC-INDEX"),
                 RegisterName(0x25, "CRTC-DATA"), RegisterName(0x2A, "STATUS-1/FEATURE"),
             ]),
+        Region(
+            .port, base: 0x1CE, size: 4,
+            registers: [RegisterName(0, "DISPI-INDEX"), RegisterName(1, "DISPI-DATA"), RegisterName(2, "DISPI-DATA(2)")]),
     ]
     package internal(set) var state = State()
+    let memory: VideoMemory
     private let scheduler: Scheduler
 
-    package init(scheduler: Scheduler) { self.scheduler = scheduler }
+    /// - Parameter memory: nil for memory of its own.
+    package init(scheduler: Scheduler, memory: VideoMemory? = nil) {
+        self.scheduler = scheduler
+        self.memory = memory ?? VideoMemory(count: Self.memorySize)
+        self.memory.clear()
+    }
 
-    package func visitState(_ visitor: inout StateVisitor) { state.visit(&visitor) }
-    package func reset() { state = State() }
+    package func visitState(_ visitor: inout StateVisitor) {
+        state.visit(&visitor)
+        if memory.isOwn {
+            visitor.memory("memory", UnsafeMutableRawBufferPointer(start: memory.bytes, count: memory.count))
+        }
+    }
+    package func reset() {
+        state = State()
+        memory.clear()
+    }
     package func timerFired(_ timer: Int) {}
 
     package func read(region: Int, offset: UInt64, width: Int) -> UInt64 {
-        if region == 0 { return ByteLanes.read(offset, width) { readMemory($0) } }
+        if region == 0 {
+            if let place = linearPlace(offset) { return ByteLanes.read(0, width) { memory.load(place + Int($0), as: UInt8.self) } }
+            return ByteLanes.read(offset, width) { readMemory($0) }
+        }
+        if region == 2 { return UInt64(readDispi(offset)) }
         return ByteLanes.read(offset, width) { readPort(0x3B0 + UInt16($0 & 0x3F)) }
     }
 
     package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {
         if region == 0 {
-            ByteLanes.write(offset, width, value) { writeMemory($0, $1) }
+            if let place = linearPlace(offset) {
+                ByteLanes.write(0, width, value) { memory.store($1, at: place + Int($0), as: UInt8.self) }
+            } else {
+                ByteLanes.write(offset, width, value) { writeMemory($0, $1) }
+            }
+        } else if region == 2 {
+            if width == 2 { writeDispi(offset, UInt16(truncatingIfNeeded: value)) }
         } else {
             ByteLanes.write(offset, width, value) { writePort(0x3B0 + UInt16($0 & 0x3F), $1) }
         }
@@ -238,7 +265,7 @@ package final class VGA: Device {
 
     /// An entry changes when all three of its bytes are there.
     private func writeDAC(_ value: UInt8) {
-        state.dacPending[Int(state.dacWriteLane)] = value & 0x3F
+        state.dacPending[Int(state.dacWriteLane)] = state.dispi.hasWideDAC ? value : value & 0x3F
         state.dacWriteLane += 1
         guard state.dacWriteLane == 3 else { return }
         let entry = Int(state.dacWriteIndex) * 3

@@ -25,13 +25,8 @@ enum VGADefaults {
         return palette
     }()
 
-    /// A cleared text page: blanks in grey on black, as the display controller reads it in word mode.
-    static let memory: [UInt8] = {
-        var memory = [UInt8](repeating: 0, count: VGA.memorySize)
-        for cell in 0..<0x4000 {
-            memory[cell * 8] = 0x20
-            memory[cell * 8 + 1] = 0x07
-        }
-        return memory
-    }()
+    /// A cleared text page: blanks in grey on black, as the display controller reads it in word mode. So many words
+    /// of 8 bytes, little endian.
+    static let textWords = 0x4000
+    static let textWord: UInt64 = 0x0720
 }

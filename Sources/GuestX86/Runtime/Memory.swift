@@ -201,7 +201,7 @@ extension X86CPU {
         }
         let inFirst = min(size, 4096 - Int(linear & 0xFFF))
         if inFirst == size {
-            if let offset = ram.offset(of: first.physical) {
+            if let offset = ram.writableOffset(of: first.physical) {
                 let changes = tlbChanges
                 willWriteRAM(offset, size)
                 if size == 16 {
@@ -209,8 +209,11 @@ extension X86CPU {
                 } else {
                     writeRAM(offset, size, value.x)
                 }
-                // A store to a page table may have changed what `first` comes from, or ended the watch over it.
-                if tlbChanges == changes { fill(linear, first, offset) }
+                // A store to a page table may have changed what `first` comes from, or ended the watch over it; and shadow
+                // RAM that is not read is not what a load would find here.
+                if tlbChanges == changes, ram.pageFlags[offset >> 12] & GuestRAM.guarded == 0 {
+                    fill(linear, first, offset)
+                }
             } else if size == 16 {
                 writeDevice(first.physical, 8, value.x)
                 writeDevice(first.physical &+ 8, 8, value.y)
@@ -223,7 +226,7 @@ extension X86CPU {
             let physical =
                 index < inFirst ? first.physical &+ UInt64(index) : second.physical &+ UInt64(index - inFirst)
             let byte = (index < 8 ? value.x >> UInt64(index * 8) : value.y >> UInt64((index - 8) * 8)) & 0xFF
-            if let offset = ram.offset(of: physical) {
+            if let offset = ram.writableOffset(of: physical) {
                 willWriteRAM(offset, 1)
                 writeRAM(offset, 1, byte)
             } else {
@@ -277,7 +280,7 @@ extension X86CPU {
     }
 
     /// RAM is about to change, within one page: whatever watches the page is told.
-    func willWriteRAM(_ offset: Int, _ size: Int) {
+    package func willWriteRAM(_ offset: Int, _ size: Int) {
         let page = offset >> 12
         let flags = ram.pageFlags[page]
         if flags == 0 { return }
@@ -320,7 +323,7 @@ extension X86CPU {
         while done < buffer.count {
             let physical = address &+ UInt64(done)
             let count = min(buffer.count - done, 4096 - Int(physical & 0xFFF))
-            if let offset = ram.offset(of: physical), let source = buffer.baseAddress {
+            if let offset = ram.writableOffset(of: physical), let source = buffer.baseAddress {
                 if !debugger.watches.isEmpty { checkWatchesOfDMA(physical, count) }
                 if activity.isOn { activity.writtenByDMA() }
                 willWriteRAM(offset, count)

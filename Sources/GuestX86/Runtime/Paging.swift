@@ -164,7 +164,7 @@ extension X86CPU {
 
     /// Sets accessed and dirty bits: derived TLB entries stay right.
     private func writeTable(_ address: UInt64, _ value: UInt64, size: Int) {
-        guard let offset = ram.offset(of: address & state.pointee.a20Mask) else { return }
+        guard let offset = ram.writableOffset(of: address & state.pointee.a20Mask) else { return }
         let page = offset >> 12
         ram.markDirty(page: page)
         if ram.pageFlags[page] & GuestRAM.code != 0, blocks.willWrite(page: page, offset: offset & 0xFFF, length: size) {

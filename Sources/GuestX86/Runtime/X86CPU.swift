@@ -113,7 +113,11 @@ package final class X86CPU {
     package func reset() {
         let position = state.pointee.core.position
         let owner = state.pointee.core.owner
+        // Wires from other chips, which are reset by themselves.
+        let (shadowControl, videoBase) = (state.pointee.shadowControl, state.pointee.videoBase)
         state.pointee = X86State(dataTLB: supervisorTLB.entries)
+        state.pointee.shadowControl = shadowControl
+        state.pointee.videoBase = videoBase
         state.pointee.core.position = position
         state.pointee.core.owner = owner
         for index in 0..<6 {
@@ -473,6 +477,7 @@ package final class X86CPU {
         state.pointee.visit(&visitor)
         if visitor.mode == .load {
             // Translated code stays: it belongs to the contents of RAM, whose changes are noted one by one.
+            applyMappings()
             flushTLB()
             modeChanged()
             clearTransients()

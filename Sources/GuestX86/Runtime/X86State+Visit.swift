@@ -54,6 +54,8 @@ extension X86State {
         visitor.field("nmiPending", &nmiPending)
         visitor.field("nmiBlocked", &nmiBlocked)
         visitor.field("a20Mask", &a20Mask)
+        visitor.field("shadowControl", &shadowControl)
+        visitor.field("videoBase", &videoBase)
         visitor.field("pendingDebug", &pendingDebug)
     }
 }

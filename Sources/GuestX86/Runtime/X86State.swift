@@ -90,6 +90,10 @@ package struct X86State {
     package var nmiBlocked = false
     /// Address line 20: ANDed to physical addresses.
     package var a20Mask: UInt64 = .max
+    /// The host bridge's PAM registers (see `setShadow`): all of shadow RAM is RAM.
+    package var shadowControl: UInt64 = 0x33_3333_3333_3330
+    /// The physical address of the linear frame buffer; 0 for none.
+    package var videoBase: UInt64 = 0
     /// The exception that a helper or access has noted: vector, error code, whether it has one, CR2.
     package var exceptionVector: UInt8 = 0
     package var exceptionHasError = false

@@ -2,9 +2,11 @@
 package struct ACPITables {
     /// Places of the PC's hardware that the tables tell. The board and the tables must agree.
     package enum Hardware {
-        package static let pm1Event: UInt32 = 0xB000
-        package static let pm1Control: UInt32 = 0xB004
-        package static let pmTimer: UInt32 = 0xB008
+        /// Where the power management block is without firmware: PM1 event registers, then PM1 control at 4, the PM
+        /// timer at 8.
+        package static let pmBase: UInt32 = 0xB000
+        /// Where SeaBIOS moves it.
+        package static let firmwarePMBase: UInt32 = 0x600
         package static let gpe0: UInt32 = 0xAFE0
         package static let smiCommand: UInt32 = 0xB2
         package static let acpiEnable: UInt8 = 0xF1
@@ -26,13 +28,18 @@ package struct ACPITables {
     package let blobs: [MemoryBlob]
     /// The tables by signature, for tests and tools.
     package let tables: [(signature: String, bytes: [UInt8])]
+    /// Where each table is in the first blob.
+    let places: [(signature: String, offset: Int, count: Int)]
 
-    package init(memory: MemoryMap) {
+    /// - Parameters:
+    ///   - base: where the tables are.
+    ///   - pmBase: the first port of the power management block.
+    package init(memory: MemoryMap, base: UInt64 = MemoryMap.tables, pmBase: UInt32 = Hardware.pmBase) {
         let hole = UInt32(max(memory.lowEnd, 0x1000_0000))...Hardware.pciEnd
-        var layout = Layout(base: MemoryMap.tables)
+        var layout = Layout(base: base)
         let facs = layout.add("FACS", Self.facs(), alignment: 64)
         let dsdt = layout.add("DSDT", Self.table("DSDT", revision: 1, DSDT.code(pciHole: hole)))
-        let fadt = layout.add("FACP", Self.fadt(facs: facs, dsdt: dsdt))
+        let fadt = layout.add("FACP", Self.fadt(facs: facs, dsdt: dsdt, pmBase: pmBase))
         let madt = layout.add("APIC", Self.madt())
         let children = [fadt, madt]
 
@@ -45,10 +52,11 @@ package struct ACPITables {
         let rsdt = layout.add("RSDT", Self.table("RSDT", revision: 1, narrow.bytes))
         let xsdt = layout.add("XSDT", Self.table("XSDT", revision: 1, wide.bytes))
         tables = layout.tables
+        places = layout.places
         // Searched for on 16-byte boundaries from 0xE0000 to 0xFFFFF.
         root = 0xF_0000
         blobs = [
-            MemoryBlob(address: MemoryMap.tables, bytes: layout.bytes),
+            MemoryBlob(address: base, bytes: layout.bytes),
             MemoryBlob(address: root, bytes: Self.rootPointer(rsdt: rsdt, xsdt: xsdt)),
         ]
     }
@@ -58,6 +66,7 @@ package struct ACPITables {
         let base: UInt64
         var bytes: [UInt8] = []
         var tables: [(signature: String, bytes: [UInt8])] = []
+        var places: [(signature: String, offset: Int, count: Int)] = []
         init(base: UInt64) { self.base = base }
 
         /// The table's address.
@@ -66,6 +75,7 @@ package struct ACPITables {
             let address = base + UInt64(bytes.count)
             bytes += table
             tables.append((signature, table))
+            places.append((signature, Int(address - base), table.count))
             return address
         }
     }
@@ -113,7 +123,7 @@ package struct ACPITables {
     }
 
     /// Revision 3: the first with a reset register. Offsets are the table's, from its header on.
-    private static func fadt(facs: UInt64, dsdt: UInt64) -> [UInt8] {
+    private static func fadt(facs: UInt64, dsdt: UInt64, pmBase: UInt32) -> [UInt8] {
         var body = ByteWriter(zeros: 244 - 36)
         func at(_ offset: Int) -> Int { offset - 36 }
         /// A port as a generic address: space, bits, bit offset, access size, address.
@@ -127,9 +137,9 @@ package struct ACPITables {
         body.set32(at(48), Hardware.smiCommand)
         body.set8(at(52), Hardware.acpiEnable)
         body.set8(at(53), Hardware.acpiDisable)
-        body.set32(at(56), Hardware.pm1Event)
-        body.set32(at(64), Hardware.pm1Control)
-        body.set32(at(76), Hardware.pmTimer)
+        body.set32(at(56), pmBase)
+        body.set32(at(64), pmBase + 4)
+        body.set32(at(76), pmBase + 8)
         body.set32(at(80), Hardware.gpe0)
         body.set8(at(88), 4)
         body.set8(at(89), 2)
@@ -147,9 +157,9 @@ package struct ACPITables {
         body.set8(at(128), Hardware.resetValue)
         body.set64(at(132), facs)
         body.set64(at(140), dsdt)
-        port(148, 32, 2, UInt64(Hardware.pm1Event))
-        port(172, 16, 2, UInt64(Hardware.pm1Control))
-        port(208, 32, 3, UInt64(Hardware.pmTimer))
+        port(148, 32, 2, UInt64(pmBase))
+        port(172, 16, 2, UInt64(pmBase + 4))
+        port(208, 32, 3, UInt64(pmBase + 8))
         port(220, 32, 1, UInt64(Hardware.gpe0))
         return table("FACP", revision: 3, body.bytes)
     }

@@ -19,6 +19,8 @@ package struct MemoryBlob: Sendable, Equatable {
 /// The CPU as a boot loader hands it over. Interrupts are off, paging is off but in `long64`, all other registers are 0.
 package struct BootState: Sendable, Equatable {
     package enum Mode: Sendable, Equatable {
+        /// As RESET leaves the CPU: the first instruction is in the ROM, 16 bytes below 4 GiB.
+        case reset
         /// 16-bit: `entry` is CS * 16 + IP with CS = `codeSelector`, all other segments are `dataSelector`.
         case real
         /// CR0.PE, flat 4 GiB segments.
@@ -57,6 +59,8 @@ package struct BootState: Sendable, Equatable {
 package struct BootImage: Sendable, Equatable {
     package var blobs: [MemoryBlob]
     package var state: BootState
+    /// The firmware's ROM: whole pages that end at 4 GiB; empty for none.
+    package var rom: [UInt8] = []
     package init(blobs: [MemoryBlob], state: BootState) {
         self.blobs = blobs
         self.state = state

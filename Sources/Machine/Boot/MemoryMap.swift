@@ -55,6 +55,20 @@ package struct MemoryMap: Sendable, Equatable {
         return !overflow && entries.contains { $0.kind == .usable && $0.start <= start && end <= $0.end }
     }
 
+    /// RAM alone, as SeaBIOS wants it in "etc/e820": it adds what it takes for itself.
+    package var ramE820: [UInt8] {
+        var writer = ByteWriter()
+        writer.put64(0)
+        writer.put64(lowEnd)
+        writer.put32(Kind.usable.rawValue)
+        if highSize > 0 {
+            writer.put64(1 << 32)
+            writer.put64(highSize)
+            writer.put32(Kind.usable.rawValue)
+        }
+        return writer.bytes
+    }
+
     /// The table as Linux's `boot_params` and SeaBIOS's "etc/e820" hold it: start, size, kind; 20 bytes an entry.
     package var e820: [UInt8] {
         var writer = ByteWriter()

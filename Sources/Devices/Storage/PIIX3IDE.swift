@@ -1,0 +1,151 @@
+import DeviceBus
+import MachineState
+
+/// Function 1 of Intel's 82371SB (PIIX3, datasheet 290550): two IDE channels at the ISA addresses, with bus masters.
+///
+/// As a host receiver it is told of failures of the host's files: a drive's number (0...3) in one byte.
+package final class PIIX3IDE: PCIFunction, HostReceiver {
+    /// Everything the guest can observe beside the drives.
+    package struct State {
+        package var configuration = PIIX3IDE.makeConfiguration()
+        package var primary = IDEChannel.State()
+        package var secondary = IDEChannel.State()
+
+        package init() {}
+    }
+
+    private enum Place: Int { case command0, control0, command1, control1, busMaster }
+    private static let commandRegisters = [
+        RegisterName(0, "DATA"), RegisterName(1, "ERROR/FEATURES"), RegisterName(2, "COUNT"), RegisterName(3, "LBALOW"),
+        RegisterName(4, "LBAMID"), RegisterName(5, "LBAHIGH"), RegisterName(6, "DEVICE"), RegisterName(7, "STATUS/COMMAND"),
+    ]
+    private static let busMasterRegisters = [
+        RegisterName(0, "BMICP"), RegisterName(2, "BMISP"), RegisterName(4, "BMIDTPP", length: 4),
+        RegisterName(8, "BMICS"), RegisterName(10, "BMISS"), RegisterName(12, "BMIDTPS", length: 4),
+    ]
+
+    package let name = "piix3-ide"
+    package var regions: [Region] {
+        [
+            Region(.port, base: 0x1F0, size: 8, registers: Self.commandRegisters),
+            Region(.port, base: 0x3F6, size: 1, registers: [RegisterName(0, "ALTSTATUS/CONTROL")]),
+            Region(.port, base: 0x170, size: 8, registers: Self.commandRegisters),
+            Region(.port, base: 0x376, size: 1, registers: [RegisterName(0, "ALTSTATUS/CONTROL")]),
+            configuration.region(4, registers: Self.busMasterRegisters),
+        ]
+    }
+    package var configuration = PIIX3IDE.makeConfiguration()
+    package var state: State {
+        var state = State()
+        state.configuration = configuration
+        state.primary = channels[0].state
+        state.secondary = channels[1].state
+        return state
+    }
+    /// Primary and secondary.
+    package let channels: [IDEChannel]
+
+    /// - Parameters:
+    ///   - drives: primary 0 and 1, secondary 0 and 1.
+    ///   - primary: ISA interrupt 14.
+    ///   - secondary: ISA interrupt 15.
+    package init(
+        drives: [IDEDrive?], primary: IRQLine, secondary: IRQLine, memory: any DMAPort, scheduler: Scheduler
+    ) {
+        let timers = TimerEnd(scheduler)
+        channels = [primary, secondary].enumerated().map { number, irq in
+            let pair = (0..<2).map { index in
+                drives.indices.contains(number * 2 + index) ? drives[number * 2 + index] : nil
+            }
+            return IDEChannel(drives: pair, irq: irq, memory: memory) { drive, delay in
+                timers.set(number * 2 + drive, delay)
+            }
+        }
+        timers.device = self
+    }
+
+    /// The way from a channel to the scheduler, which wants the device.
+    private final class TimerEnd {
+        private let scheduler: Scheduler
+        unowned(unsafe) var device: PIIX3IDE?
+        init(_ scheduler: Scheduler) { self.scheduler = scheduler }
+        func set(_ timer: Int, _ delay: VirtualTime?) {
+            guard let device else { return }
+            if let delay {
+                scheduler.schedule(device, timer: timer, at: scheduler.now &+ delay)
+            } else {
+                scheduler.cancel(device, timer: timer)
+            }
+        }
+    }
+
+    package func visitState(_ visitor: inout StateVisitor) {
+        visitor.group("configuration") { configuration.visit(&$0) }
+        visitor.group("primary") { channels[0].visit(&$0) }
+        visitor.group("secondary") { channels[1].visit(&$0) }
+    }
+
+    package func reset() {
+        configuration.reset()
+        for channel in channels { channel.reset() }
+    }
+
+    package func timerFired(_ timer: Int) { channels[timer >> 1 & 1].drives[timer & 1]?.timerFired() }
+
+    package func receive(_ bytes: [UInt8]) {
+        guard let drive = bytes.first, drive < 4 else { return }
+        channels[Int(drive >> 1)].drives[Int(drive & 1)]?.hostFailed()
+    }
+
+    package func configurationWritten(_ offset: Int, width: Int) {}
+
+    /// The channel's ports are decoded: PCICMD bit 0 and IDETIM bit 15.
+    private func isDecoded(_ channel: Int) -> Bool {
+        configuration.command & 1 != 0 && configuration.read(0x40 + channel * 2, width: 2) & 0x8000 != 0
+    }
+
+    package func read(region: Int, offset: UInt64, width: Int) -> UInt64 {
+        switch Place(rawValue: region) {
+        case .command0, .command1:
+            let channel = region / 2
+            guard isDecoded(channel) else { return width >= 8 ? .max : (1 << UInt64(width * 8)) - 1 }
+            return channels[channel].read(offset, width: width)
+        case .control0, .control1:
+            let channel = region / 2
+            return isDecoded(channel) ? UInt64(channels[channel].readAlternateStatus()) : 0xFF
+        case .busMaster:
+            return ByteLanes.read(offset, width) { channels[Int($0 >> 3 & 1)].readBusMaster($0 & 7) }
+        case nil: return 0
+        }
+    }
+
+    package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {
+        switch Place(rawValue: region) {
+        case .command0, .command1:
+            if isDecoded(region / 2) { channels[region / 2].write(offset, width: width, value: value) }
+        case .control0, .control1:
+            if isDecoded(region / 2) { channels[region / 2].writeControl(UInt8(truncatingIfNeeded: value)) }
+        case .busMaster:
+            ByteLanes.write(offset, width, value) { channels[Int($0 >> 3 & 1)].writeBusMaster($0 & 7, $1) }
+        case nil: break
+        }
+    }
+
+    /// Software finds the channels at work, as firmware leaves them: for kernels that are entered without firmware.
+    package func enableAsFirmwareDoes() {
+        configuration.write(0x40, width: 4, 0x8000_8000)
+        configuration.write(0x20, width: 4, 0xC000)
+        configuration.write(0x04, width: 2, 5)
+    }
+
+    private static func makeConfiguration() -> PCIConfiguration {
+        var configuration = PCIConfiguration(vendor: 0x8086, device: 0x7010, classCode: 0x010180)
+        configuration.allowWrites(0x04, width: 2, mask: 0x0005)
+        configuration.preset(0x06, width: 2, 0x0280)
+        configuration.setBaseAddress(4, .port, size: 16, region: Place.busMaster.rawValue)
+        // IDETIM of both channels, SIDETIM.
+        configuration.allowWrites(0x40, width: 4, mask: 0xFFFF_FFFF)
+        configuration.allowWrites(0x44, width: 1, mask: 0xFF)
+        return configuration
+    }
+}

@@ -1,0 +1,127 @@
+import ArgumentParser
+import Foundation
+import Machine
+import Replay
+
+/// Options of `run` about drives.
+struct DiskOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("A hard disk: a raw image. Twice for a second one. It is not written, unless --writable.", valueName: "file"))
+    var disk: [String] = []
+    @Option(help: ArgumentHelp("A CD-ROM: an ISO image.", valueName: "file"))
+    var cdrom: String?
+    @Option(help: ArgumentHelp("Keep the guest's changes of the (first) disk in this file instead of in memory.", valueName: "file"))
+    var overlay: String?
+    @Option(help: ArgumentHelp("The most an overlay may hold: MiB, or with K, M or G.", valueName: "size"))
+    var overlayLimit = MemoryOption(bytes: 64 << 30)
+    @Flag(help: "Write the guest's changes to the disk images themselves.")
+    var writable = false
+
+    /// No drive has a medium.
+    var isEmpty: Bool { disk.isEmpty && cdrom == nil }
+
+    func validate() throws {
+        if disk.count > 3 { throw ValidationError("--disk can be given three times at most") }
+        if overlay != nil, disk.isEmpty { throw ValidationError("--overlay needs a --disk") }
+        if overlay != nil, writable { throw ValidationError("--overlay and --writable exclude each other") }
+    }
+
+    /// Disks are drives 0, 1 and 3, the CD-ROM is drive 2.
+    func images() throws -> [DriveFile] {
+        var files: [DriveFile] = []
+        for (index, path) in disk.enumerated() {
+            var options = DiskImage.Options()
+            options.isWritable = writable
+            options.overlay = index == 0 ? overlay : nil
+            options.overlayLimit = overlayLimit.bytes
+            files.append(try DriveFile(DriveSettings(number: [0, 1, 3][index], kind: .disk), path, options))
+        }
+        if let cdrom { files.append(try DriveFile(DriveSettings(number: 2, kind: .cdrom), cdrom, DiskImage.Options())) }
+        return files.sorted { $0.settings.number < $1.settings.number }
+    }
+}
+
+/// A drive and its image's file.
+struct DriveFile {
+    let settings: DriveSettings
+    let image: DiskImage
+
+    init(_ settings: DriveSettings, _ path: String, _ options: DiskImage.Options) throws {
+        var options = options
+        options.isReadOnly = settings.kind == .cdrom
+        self.settings = settings
+        do { image = try DiskImage(path: path, number: settings.number, options: options) } catch {
+            throw UserError("--\(settings.kind == .disk ? "disk" : "cdrom") \(error)")
+        }
+    }
+
+    /// The image as the header of a recording names it.
+    func headerImage() throws -> LogHeader.Image {
+        LogHeader.Image(
+            role: settings.role, path: URL(fileURLWithPath: image.path).path, size: image.size,
+            digest: try FileDigest.sha256(image.path))
+    }
+}
+
+extension [DriveSettings] {
+    /// As a setting in the header, such as "0:disk,2:cdrom".
+    var text: String { map { "\($0.number):\($0.kind == .disk ? "disk" : "cdrom")" }.joined(separator: ",") }
+
+    /// Nil for a text that is not one.
+    init?(text: String) {
+        self = []
+        for part in text.split(separator: ",") {
+            let fields = part.split(separator: ":")
+            guard fields.count == 2, let number = Int(fields[0]), (0..<4).contains(number),
+                fields[1] == "disk" || fields[1] == "cdrom"
+            else { return nil }
+            append(DriveSettings(number: number, kind: fields[1] == "disk" ? .disk : .cdrom))
+        }
+    }
+}
+
+/// SHA-256 of files. Large ones are remembered with their size and time of change: an image of gigabytes takes seconds.
+enum FileDigest {
+    static func sha256(_ path: String) throws -> String {
+        let attributes = try? FileManager.default.attributesOfItem(atPath: path)
+        let size = (attributes?[.size] as? NSNumber)?.uint64Value ?? 0
+        let changed = (attributes?[.modificationDate] as? Date)?.timeIntervalSince1970 ?? 0
+        let inode = (attributes?[.systemFileNumber] as? NSNumber)?.uint64Value ?? 0
+        let key = "\(URL(fileURLWithPath: path).path) \(size) \(changed) \(inode)"
+        let isLarge = size > 16 << 20
+        if isLarge, let known = remembered()[key] { return known }
+        guard let file = FileHandle(forReadingAtPath: path) else { throw UserError("\(path): cannot be read") }
+        defer { try? file.close() }
+        var hash = SHA256()
+        while true {
+            guard let piece = try file.read(upToCount: 4 << 20), !piece.isEmpty else { break }
+            piece.withUnsafeBytes { hash.update($0) }
+        }
+        let digest = hash.finish()
+        if isLarge { remember(key, digest) }
+        return digest
+    }
+
+    private static var cache: URL? {
+        let environment = ProcessInfo.processInfo.environment
+        let base = environment["XDG_CACHE_HOME"] ?? environment["HOME"].map { $0 + "/.cache" }
+        return base.map { URL(fileURLWithPath: $0 + "/emu/digests") }
+    }
+
+    /// Lines of a digest and a key. What cannot be read is computed again.
+    private static func remembered() -> [String: String] {
+        guard let cache, let text = try? String(contentsOf: cache, encoding: .utf8) else { return [:] }
+        var known: [String: String] = [:]
+        for line in text.split(separator: "\n") where line.utf8.count > 65 {
+            known[String(line.dropFirst(65))] = String(line.prefix(64))
+        }
+        return known
+    }
+
+    private static func remember(_ key: String, _ digest: String) {
+        guard let cache, !key.contains("\n") else { return }
+        let lines = ((try? String(contentsOf: cache, encoding: .utf8)) ?? "").split(separator: "\n").suffix(200)
+        try? FileManager.default.createDirectory(at: cache.deletingLastPathComponent(), withIntermediateDirectories: true)
+        let text = (lines + ["\(digest) \(key)"]).joined(separator: "\n") + "\n"
+        try? text.write(to: cache, atomically: true, encoding: .utf8)
+    }
+}
