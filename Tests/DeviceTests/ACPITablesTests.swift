@@ -1,4 +1,4 @@
-import Machine
+@testable import Machine
 import Testing
 
 struct ACPITablesTests {
@@ -66,5 +66,74 @@ struct ACPITablesTests {
         var length = Int(dsdt[scope + 1] & 15)
         for index in 0..<extra { length += Int(dsdt[scope + 2 + index]) << (4 + 8 * index) }
         #expect(scope + 1 + length == dsdt.count)
+    }
+
+    /// The script of "etc/table-loader" makes the same tables at another place.
+    @Test func firmwarePlacesTheTables() throws {
+        let map = try MemoryMap(size: 1 << 30)
+        let files = Dictionary(uniqueKeysWithValues: FirmwareTables.files(map).map { ($0.name, $0.bytes) })
+        let script = try #require(files["etc/table-loader"])
+        #expect(script.count % 128 == 0)
+        var memory: [String: (base: UInt64, bytes: [UInt8])] = [:]
+        func text(_ offset: Int) -> String { String(decoding: script[offset..<offset + 56].prefix { $0 != 0 }, as: UTF8.self) }
+        var next: UInt64 = 0x3FF_0000
+        for start in stride(from: 0, to: script.count, by: 128) {
+            let name = text(start + 4)
+            switch word(script, start) {
+            case 1:
+                memory[name] = (next, try #require(files[name]))
+                next += 0x10000
+            case 2:
+                let source = try #require(memory[text(start + 60)])
+                let offset = Int(word(script, start + 116))
+                let size = Int(script[start + 120])
+                let old = word(try #require(memory[name]).bytes, offset, size)
+                #expect(old < UInt64(source.bytes.count))
+                for lane in 0..<size {
+                    memory[name]?.bytes[offset + lane] = UInt8(truncatingIfNeeded: (old + source.base) >> UInt64(lane * 8))
+                }
+            case 3:
+                let (at, first, count) = (Int(word(script, start + 60)), Int(word(script, start + 64)), Int(word(script, start + 68)))
+                let sum = try #require(memory[name]).bytes[first..<first + count].reduce(0, &+)
+                memory[name]?.bytes[at] &-= sum
+            default: Issue.record("an unknown command")
+            }
+        }
+        let placed = try #require(memory["etc/acpi/tables"])
+        let root = try #require(memory["etc/acpi/rsdp"]).bytes
+        #expect(root[0..<20].reduce(0, &+) == 0 && root.reduce(0, &+) == 0)
+        func table(_ address: UInt64) -> [UInt8] {
+            let offset = Int(address - placed.base)
+            return Array(placed.bytes[offset..<offset + Int(word(placed.bytes, offset + 4))])
+        }
+        let xsdt = table(word(root, 24, 8))
+        #expect(xsdt.reduce(0, &+) == 0)
+        let fadt = table(word(xsdt, 36, 8))
+        #expect(String(decoding: fadt[0..<4], as: UTF8.self) == "FACP" && fadt.reduce(0, &+) == 0)
+        #expect(word(fadt, 56) == 0x600 && word(fadt, 76) == 0x608)
+        #expect(String(decoding: table(word(fadt, 40))[0..<4], as: UTF8.self) == "DSDT")
+        #expect(word(table(word(xsdt, 44, 8)), 4) == UInt64(table(word(xsdt, 44, 8)).count))
+    }
+
+    @Test func systemManagementTables() throws {
+        let (anchor, structures) = SMBIOSTables.files(try MemoryMap(size: 512 << 20))
+        #expect(anchor.count == 31 && anchor.reduce(0, &+) == 0 && anchor[16...].reduce(0, &+) == 0)
+        #expect(Int(word(anchor, 22, 2)) == structures.count)
+        var offset = 0
+        var types: [UInt8] = []
+        while offset < structures.count {
+            types.append(structures[offset])
+            offset += Int(structures[offset + 1])
+            while structures[offset] != 0 || structures[offset + 1] != 0 { offset += 1 }
+            offset += 2
+        }
+        #expect(types == [1, 3, 4, 16, 17, 19, 32, 127] && types.count == Int(word(anchor, 28, 2)))
+    }
+
+    @Test func bootOrders() {
+        #expect(FirmwareSettings.bootOrder("c") == 0x132)
+        #expect(FirmwareSettings.bootOrder("d") == 0x123)
+        #expect(FirmwareSettings.bootOrder("adc") == 0x231)
+        #expect(FirmwareSettings.bootOrder("cc") == nil && FirmwareSettings.bootOrder("x") == nil)
     }
 }

@@ -95,6 +95,8 @@ struct LocalAPICTests {
         func requestReset() {}
         func powerOff(code: UInt64?) {}
         func setA20(_ enabled: Bool) {}
+        func setShadow(_ control: UInt64) {}
+        func setVideoBase(_ base: UInt64) {}
     }
     private let pins = Pins()
     private let scheduler = Scheduler()

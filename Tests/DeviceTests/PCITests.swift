@@ -154,4 +154,52 @@ struct PCITests {
         bridge.setInput(inputB, false)
         #expect(!board.levels[16])
     }
+
+    @Test func shadowRegistersAreTold() {
+        var told: [UInt64] = []
+        host.shadowChanged = { told.append($0) }
+        write(0, 0x59, 0x30, 1)
+        write(0, 0x5A, 0x3333, 2)
+        write(0, 0x5C, 0x3333_3333, 4)
+        #expect(told == [0x30, 0x33_3330, PCIHost.openShadow])
+        host.reset()
+        #expect(told.last == 0)
+        host.openShadowAsFirmwareDoes()
+        #expect(told.last == PCIHost.openShadow)
+    }
+
+    @Test func powerManagementMoves() {
+        let pm = board.add(ACPIPM(sci: board.line(9), scheduler: board.scheduler, pins: board))
+        let power = PIIX4Power()
+        power.baseChanged = { [board] in pm.move(to: $0, on: board.bus) }
+        #expect(board.in(0xB004, 2) == 0)
+        board.out(0xB004, 1, 2)
+        power.configuration.write(0x40, width: 4, 0x601)
+        power.configurationWritten(0x40, width: 4)
+        #expect(board.in(0xB004, 2) == 0xFFFF && board.in(0x604, 2) == 1)
+        power.configuration.write(0x80, width: 1, 0)
+        power.configurationWritten(0x80, width: 1)
+        #expect(board.in(0x604, 2) == 0xFFFF)
+        // Onto another chip: it is not there.
+        power.configuration.write(0x80, width: 1, 1)
+        power.configuration.write(0x40, width: 4, 0xCC0)
+        power.configurationWritten(0x40, width: 4)
+        #expect(board.in(0xCC4, 2) == 0xFFFF && read(0, 0) == 0x1237_8086)
+        power.reset()
+        #expect(board.in(0xB004, 2) == 1)
+    }
+
+    @Test func theFrameBufferMoves() {
+        let vga = board.add(VGAFunction(pins: board))
+        host.add(vga, at: PCIAddress(slot: 2))
+        write(2, 0x10, 0xFD00_0000)
+        #expect(board.videoBase == 0)
+        write(2, 4, 2, 2)
+        #expect(board.videoBase == 0xFD00_0000)
+        write(2, 0x10, 0xFFFF_FFFF)
+        #expect(read(2, 0x10) == 0xFF00_0008)
+        host.reset()
+        vga.reset()
+        #expect(board.videoBase == 0)
+    }
 }
