@@ -34,6 +34,7 @@ let package = Package(
         .target(name: "GuestX86", dependencies: ["CPUCore", "MachineState"], swiftSettings: hot),
         .target(name: "Devices", dependencies: ["DeviceBus", "MachineState"], swiftSettings: hot),
         .target(name: "Replay", dependencies: ["Boundary", "MachineState", "CZstd"], swiftSettings: hot),
+        .target(name: "GDBStub", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
         .target(name: "Passthrough", dependencies: ["Boundary", "MachineState"], swiftSettings: common),
         .target(
             name: "Machine",
@@ -42,7 +43,8 @@ let package = Package(
         .executableTarget(
             name: "emu",
             dependencies: [
-                "Machine", "Replay", "Passthrough", "Boundary", "Devices", "GuestX86", "CPUCore", "MachineState",
+                "GDBStub", "Machine", "Replay", "Passthrough", "Boundary", "Devices", "GuestX86", "CPUCore",
+                "MachineState",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: common),
@@ -64,7 +66,7 @@ let package = Package(
         .testTarget(name: "CommandTests", dependencies: ["emu"], swiftSettings: common),
         .testTarget(
             name: "MachineTests",
-            dependencies: ["TestSupport", "Machine", "Replay", "Boundary", "Passthrough", "MachineState"],
+            dependencies: ["TestSupport", "GDBStub", "Machine", "Replay", "Boundary", "Passthrough", "MachineState"],
             swiftSettings: common),
     ],
     swiftLanguageModes: [.v6]

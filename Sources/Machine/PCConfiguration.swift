@@ -8,7 +8,7 @@ package struct PCConfiguration: Sendable, Equatable {
     /// Where the line between inside and outside runs.
     package var boundary: BoundaryKind = .inputs
     /// One instruction takes `1 << clockShift` nanoseconds of virtual time (0...10).
-    package var clockShift: UInt8 = 3
+    package var clockShift: UInt8 = 1
     /// The real-time clock's date at power-on, seconds since 1970.
     package var date: UInt64 = 0
     /// The kernel's command line.

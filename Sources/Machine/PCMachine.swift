@@ -163,6 +163,7 @@ package final class PCMachine {
                 min(clock.position(atOrAfter: scheduler.nextDeadline), door.horizon(after: now)))
             switch cpu.run(until: max(limit, now.position + 1)) {
             case .horizon, .attention: break
+            case .debugger: return .positionReached
             case .shutdown: return try end(.shutdown, code: nil)
             case .halted: if try idle() { return try end(.halted, code: nil) }
             }
@@ -246,6 +247,40 @@ package final class PCMachine {
     /// Name of device and register at an address, for traces. Needs no device: looks at a board built for the purpose.
     package static func registerNames() -> @Sendable (Region.Space, UInt64) -> (device: String, register: String?)? {
         { RegisterNames.shared.lookUp($0, $1) }
+    }
+
+    /// All of the inside but RAM and the video adapter, for a checkpoint: between two runs only. A load leaves the
+    /// machine as it was saved, but for RAM.
+    func visitTravel(_ visitor: inout StateVisitor) {
+        visitor.group("cpu") { cpu.visitState(&$0) }
+        visitor.field("deliveryPosition", &cpu.debugger.deliveryPosition)
+        visitor.field("deliveries", &cpu.debugger.deliveries)
+        clock.visit(&visitor)
+        scheduler.visitState(&visitor)
+        if let board {
+            for device in board.devices { visitor.group(device.name) { device.visitState(&$0) } }
+        }
+        visitor.field("lastDigest", &lastDigest)
+        visitor.field("seen.position", &seen.position)
+        visitor.field("seen.time", &seen.time)
+        visitor.field("resetRequested", &resetRequested)
+        visitor.field("powerOff", &powerOff.requested)
+        var code = powerOff.code.map { $0 &+ 1 } ?? 0
+        visitor.field("powerOff.code", &code)
+        if visitor.mode == .load {
+            powerOff.code = code == 0 ? nil : code &- 1
+            board?.pciHost.updateMappings()
+        }
+    }
+
+    /// The devices' clock is set when they need it, which says when the run loop was interrupted. After a stop it is the
+    /// present, so that the state at a place is the same whatever way led there.
+    func settle() { scheduler.now = moment.time }
+
+    /// A load has gone back to before the run's end.
+    func forgetOutcome() {
+        outcome = nil
+        parked = nil
     }
 
     // MARK: The CPU's and the devices' surroundings

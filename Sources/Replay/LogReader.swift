@@ -111,14 +111,41 @@ package final class LogReader {
         } catch { throw LogError("\(place) is damaged: \(error.description)") }
     }
 
-    /// All events in order; one chunk is in memory at a time. `body` returns false to stop.
-    package func forEachEvent(_ body: (UInt64, LogEvent) throws -> Bool) throws {
-        for number in chunks.indices {
+    /// All events from number `first` on, in order; one chunk is in memory at a time. `body` returns false to stop.
+    package func forEachEvent(from first: UInt64 = 0, _ body: (UInt64, LogEvent) throws -> Bool) throws {
+        for number in chunks.indices where chunks[number].firstEvent &+ UInt64(chunks[number].eventCount) > first {
             var event = chunks[number].firstEvent
             for next in try events(inChunk: number) {
-                if !(try body(event, next)) { return }
+                if event >= first, !(try body(event, next)) { return }
                 event += 1
             }
         }
+    }
+}
+
+extension LogReader {
+    /// The position of event number `event`; nil when there are not so many.
+    package func position(ofEvent event: UInt64) throws(LogError) -> Position? {
+        guard let chunk = chunks.lastIndex(where: { $0.firstEvent <= event }) else { return nil }
+        let events = try events(inChunk: chunk)
+        let index = event - chunks[chunk].firstEvent
+        return index < UInt64(events.count) ? events[Int(index)].position : nil
+    }
+}
+
+extension LogReader {
+    /// A digest of what the recording contains, from its chunks' checksums: says quickly whether it is the same one.
+    var contentsDigest: StateDigest {
+        var digest = StateDigest()
+        digest.mix(fileSize)
+        digest.mix(UInt64(header.boundary.rawValue))
+        digest.mix(header.date)
+        for image in header.images { Array(image.digest.utf8).withUnsafeBytes { digest.mix(bytes: $0) } }
+        for setting in header.settings { Array(setting.value.utf8).withUnsafeBytes { digest.mix(bytes: $0) } }
+        for chunk in chunks {
+            digest.mix(chunk.offset)
+            digest.mix(UInt64(chunk.checksum))
+        }
+        return digest
     }
 }

@@ -3,7 +3,7 @@ import MachineState
 
 /// The door of a replay: everything comes from the log. Opens nothing on the host.
 package final class ReplayBoundary: HostBoundary {
-    private let reader: LogReader
+    package let reader: LogReader
     private let header: LogHeader
     private var events: [LogEvent] = []
     private var cursor = 0
@@ -50,7 +50,7 @@ package final class ReplayBoundary: HostBoundary {
                 isExhausted = true
                 return
             }
-            do { events = try reader.events(inChunk: nextChunk) } catch {
+            do { events = try cachedEvents(nextChunk) } catch {
                 damage = error
                 isExhausted = true
                 events = []
@@ -60,6 +60,65 @@ package final class ReplayBoundary: HostBoundary {
             nextChunk += 1
             cursor = 0
         }
+    }
+
+    /// Where the replay is in the log, for a checkpoint. Between two runs of the machine only.
+    package func saveState() -> [UInt8] {
+        var visitor = StateVisitor(.save)
+        visit(&visitor)
+        return visitor.bytes
+    }
+
+    /// Goes back (or forth) to where `saveState` was called. False: not this log's state.
+    package func loadState(_ bytes: [UInt8]) -> Bool {
+        var visitor = StateVisitor(loading: bytes)
+        visit(&visitor)
+        return visitor.isComplete
+    }
+
+    private func visit(_ visitor: inout StateVisitor) {
+        var chunk = Int64(nextChunk)
+        visitor.field("nextChunk", &chunk)
+        visitor.field("cursor", &cursor)
+        visitor.field("eventNumber", &eventNumber)
+        visitor.field("digestsChecked", &digestsChecked)
+        visitor.field("asksAnswered", &asksAnswered)
+        visitor.field("isExhausted", &isExhausted)
+        visitor.field("lastPosition", &lastPosition)
+        visitor.field("output", &output.value)
+        guard visitor.mode == .load, visitor.failure == nil else { return }
+        endReason = nil
+        stopIndex = -1
+        stopChunk = -1
+        guard chunk >= 0, chunk <= Int64(reader.chunks.count) else { return visitor.fail("no such chunk") }
+        if Int(chunk) != nextChunk {
+            nextChunk = Int(chunk)
+            do { events = nextChunk == 0 ? [] : try cachedEvents(nextChunk - 1) } catch {
+                damage = error
+                events = []
+            }
+        }
+        if cursor < 0 || cursor > events.count || (cursor == events.count && !isExhausted) {
+            visitor.fail("no such event")
+            cursor = 0
+            isExhausted = true
+        }
+    }
+
+    /// Decoded chunks, the last used ones: going back and forth decodes little.
+    private var recent: [(number: Int, events: [LogEvent])] = []
+    private static let recentChunks = 4
+
+    private func cachedEvents(_ number: Int) throws(LogError) -> [LogEvent] {
+        if let index = recent.firstIndex(where: { $0.number == number }) {
+            let entry = recent.remove(at: index)
+            recent.append(entry)
+            return entry.events
+        }
+        let events = try reader.events(inChunk: number)
+        recent.append((number, events))
+        if recent.count > Self.recentChunks { recent.removeFirst() }
+        return events
     }
 
     private var next: LogEvent? { isExhausted ? nil : events[cursor] }

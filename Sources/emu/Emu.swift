@@ -19,6 +19,9 @@ struct Emu: ParsableCommand {
               emu log boot.emurec
             """,
         version: "0.1.0",
-        subcommands: [RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self, ScreenshotCommand.self],
+        subcommands: [
+            RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self,
+            IndexCommand.self, BenchCommand.self, ScreenshotCommand.self,
+        ],
         defaultSubcommand: RunCommand.self)
 }

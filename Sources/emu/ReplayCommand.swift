@@ -96,11 +96,15 @@ struct ReplayCommand: ParsableCommand {
     var file: String
     @Option(help: ArgumentHelp("Stop at this position (instructions since power-on).", valueName: "position"))
     var until: UInt64?
+    @Option(help: ArgumentHelp("Wait for gdb at this address: [HOST]:PORT.", valueName: "address"))
+    var gdb: GDBAddress?
+    @OptionGroup var travel: TravelOptions
     @OptionGroup var images: ImageOptions
     @OptionGroup var engine: EngineOptions
 
     func run() throws {
         let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
+        if let gdb { return try DebugServer(session, travel).serve(gdb, until: until) }
         session.door.onSend = { source, bytes in
             if source == Channel.serial0.rawValue { FileHandle.standardOutput.write(Data(bytes)) }
         }

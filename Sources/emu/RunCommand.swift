@@ -46,11 +46,11 @@ struct RunCommand: ParsableCommand {
     @Option(help: "How idle time passes: with the host's clock, or skipped at once.")
     var pace = PaceOption.realtime
     @Option(help: ArgumentHelp("One instruction takes 2^N ns of virtual time (0 to 10).", valueName: "n"))
-    var clockShift: UInt8 = 3
+    var clockShift: UInt8 = 1
     @Option(help: ArgumentHelp("Date at power-on: utc, localtime, or seconds since 1970.", valueName: "date"))
     var rtc = "utc"
     @Option(help: ArgumentHelp("Instructions between digests in the recording.", valueName: "n"))
-    var digestInterval: UInt64 = 50_000_000
+    var digestInterval: UInt64 = 200_000_000
     @Flag(help: "Use a Linux kernel's 32-bit entry.")
     var entry32 = false
     @Flag(help: "A reset boots again instead of ending the run.")

@@ -6,63 +6,6 @@ import Testing
 @testable import Machine
 @testable import Replay
 
-/// A real guest: Debian's cloud kernel and a busybox shell. `scripts/test` says where they are.
-private struct Guest {
-    let kernel: [UInt8]
-    let initrd: [UInt8]
-
-    static let shared: Guest? = {
-        let environment = ProcessInfo.processInfo.environment
-        guard let kernel = environment["EMU_TEST_KERNEL"], let initrd = environment["EMU_TEST_INITRD"],
-            let kernelData = FileManager.default.contents(atPath: kernel),
-            let initrdData = FileManager.default.contents(atPath: initrd)
-        else { return nil }
-        return Guest(kernel: [UInt8](kernelData), initrd: [UInt8](initrdData))
-    }()
-
-    func image(_ configuration: PCConfiguration) throws -> BootImage {
-        let map = try MemoryMap(size: configuration.memory)
-        let tables = ACPITables(memory: map)
-        var image = try LinuxLoader(
-            kernel: kernel, initrd: initrd, commandLine: configuration.commandLine, memory: map, acpiRoot: tables.root,
-            entry: .long64
-        ).load()
-        image.blobs += tables.blobs
-        return image
-    }
-}
-
-/// What the guest's console says, and what is typed to it: at random host times.
-private final class Typist: HostSink, @unchecked Sendable {
-    private let lock = NSLock()
-    private var text: [UInt8] = []
-    private var typed = 0
-    private let lines: [String]
-    private let door: LiveBoundary
-
-    init(_ lines: [String], _ door: LiveBoundary) {
-        self.lines = lines
-        self.door = door
-    }
-    var console: String { lock.withLock { String(decoding: text, as: UTF8.self) } }
-
-    func send(_ bytes: [UInt8]) {
-        lock.withLock {
-            text += bytes
-            guard typed < lines.count, text.suffix(5).elementsEqual(Array("emu# ".utf8)) else { return }
-            let line = lines[typed]
-            typed += 1
-            Thread.detachNewThread { [door] in
-                for byte in line.utf8 {
-                    usleep(UInt32.random(in: 0...15_000))
-                    door.push(source: Channel.serial0.rawValue, bytes: [byte])
-                }
-            }
-        }
-    }
-    func ask(_ question: UInt32) -> UInt64 { 0 }
-}
-
 @Suite(.serialized) struct RecordReplayTests {
     private static let isGuestHere = Guest.shared != nil
 

@@ -7,7 +7,7 @@ package final class BlockBuilder {
     package let ops: UnsafeMutablePointer<MicroOp>
     package private(set) var opCount = 0
     let instructionIndex: UnsafeMutablePointer<UInt16>
-    let pcOffsets: UnsafeMutablePointer<UInt16>
+    package let pcOffsets: UnsafeMutablePointer<UInt16>
     package private(set) var instructionCount = 0
     package private(set) var startPC: UInt64 = 0
     /// Linear address of the first instruction.

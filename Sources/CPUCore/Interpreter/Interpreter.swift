@@ -65,7 +65,7 @@ package struct Interpreter {
         while true {
             if core.pointee.exitRequest != 0 { return .leave }
             let pc = core.pointee.pc
-            guard let block = jumpCache[BlockCache.jumpIndex(pc)], block.pointee.pc == pc, block.pointee.mode == mode
+            guard let block = jumpCache[BlockCache.jumpIndex(pc, mode)], block.pointee.pc == pc, block.pointee.mode == mode
             else { return .lookUp }
             if core.pointee.position &+ UInt64(block.pointee.count) > limit { return .horizon }
             if let exit = execute(block, state) { return exit }

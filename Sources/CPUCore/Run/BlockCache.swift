@@ -3,7 +3,10 @@
 /// Storage is one bump-allocated arena; when it is full everything is forgotten.
 package final class BlockCache {
     private static let bucketCount = 1 << 16
+    /// Entries of one half of the jump cache: supervisor's blocks in the first, user's in the second.
     package static let jumpCacheCount = 1 << 12
+    /// The bit of a block's mode that tells user code.
+    package static let userBit: UInt32 = 1 << 3
     private static let maxBlocks = 1 << 17
     private static let arenaBytes = 96 << 20
 
@@ -33,8 +36,8 @@ package final class BlockCache {
 
     package init(ram: GuestRAM) {
         self.ram = ram
-        jumpCache = .allocate(capacity: Self.jumpCacheCount)
-        jumpCache.initialize(repeating: nil, count: Self.jumpCacheCount)
+        jumpCache = .allocate(capacity: 2 * Self.jumpCacheCount)
+        jumpCache.initialize(repeating: nil, count: 2 * Self.jumpCacheCount)
         blocks = .allocate(capacity: Self.maxBlocks)
         buckets = .allocate(capacity: Self.bucketCount)
         buckets.initialize(repeating: -1, count: Self.bucketCount)
@@ -55,12 +58,20 @@ package final class BlockCache {
     }
 
     @inlinable @inline(__always)
-    package static func jumpIndex(_ pc: UInt64) -> Int { Int((pc ^ (pc >> 12)) & UInt64(jumpCacheCount - 1)) }
+    package static func jumpIndex(_ pc: UInt64, _ mode: UInt32) -> Int {
+        Int((pc ^ (pc >> 12)) & UInt64(jumpCacheCount - 1) | UInt64(mode & userBit) << 9)
+    }
 
     package func clearJumpCache() {
         clears += 1
-        jumpCache.update(repeating: nil, count: Self.jumpCacheCount)
-        entries?.update(repeating: EntryTable.Entry(), count: EntryTable.count)
+        jumpCache.update(repeating: nil, count: 2 * Self.jumpCacheCount)
+        entries?.update(repeating: EntryTable.Entry(), count: 2 * EntryTable.count)
+    }
+
+    /// User code may be elsewhere now, supervisor code is where it was.
+    package func clearUserJumpCache() {
+        (jumpCache + Self.jumpCacheCount).update(repeating: nil, count: Self.jumpCacheCount)
+        if let entries { (entries + EntryTable.count).update(repeating: EntryTable.Entry(), count: EntryTable.count) }
     }
 
     private func bucket(_ linear: UInt64, _ page: Int32, _ mode: UInt32) -> Int {
@@ -200,7 +211,7 @@ package final class BlockCache {
     private func kill(_ block: UnsafeMutablePointer<Block>, _ index: Int32) {
         if block.pointee.mode == Block.deadMode { return }
         if let entries, block.pointee.entry != nil {
-            let slot = EntryTable.index(block.pointee.pc)
+            let slot = EntryTable.index(block.pointee.pc, block.pointee.mode)
             if entries[slot].key == EntryTable.key(block.pointee.pc, block.pointee.mode) {
                 entries[slot] = EntryTable.Entry()
             }

@@ -12,13 +12,13 @@ package struct EngineMemory {
     package init(stateSize: Int) {
         let stateBytes = (stateSize + 4095) & ~4095
         let tlbBytes = TLB.count * MemoryLayout<TLBEntry>.stride
-        let size = stateBytes + 2 * tlbBytes + EntryTable.count * MemoryLayout<EntryTable.Entry>.stride
+        let size = stateBytes + 2 * tlbBytes + 2 * EntryTable.count * MemoryLayout<EntryTable.Entry>.stride
         let base = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 4096)
         state = base
         supervisorTLB = TLB(at: base + stateBytes)
         userTLB = TLB(at: base + stateBytes + tlbBytes)
-        entries = (base + stateBytes + 2 * tlbBytes).bindMemory(to: EntryTable.Entry.self, capacity: EntryTable.count)
-        entries.initialize(repeating: EntryTable.Entry(), count: EntryTable.count)
+        entries = (base + stateBytes + 2 * tlbBytes).bindMemory(to: EntryTable.Entry.self, capacity: 2 * EntryTable.count)
+        entries.initialize(repeating: EntryTable.Entry(), count: 2 * EntryTable.count)
     }
 
     package func deallocate() { state.deallocate() }
@@ -33,10 +33,13 @@ package enum EntryTable {
         package var code: UInt64 = 0
         package static let empty: UInt64 = 0x7FFF_5555_5555_5555
     }
+    /// Of one half: as in the jump cache, user's blocks have the second.
     package static let count = 1 << 12
 
     @inlinable @inline(__always)
     package static func key(_ pc: UInt64, _ mode: UInt32) -> UInt64 { pc ^ UInt64(mode) << 48 }
     @inlinable @inline(__always)
-    package static func index(_ pc: UInt64) -> Int { Int((pc ^ (pc >> 12)) & UInt64(count - 1)) }
+    package static func index(_ pc: UInt64, _ mode: UInt32) -> Int {
+        Int((pc ^ (pc >> 12)) & UInt64(count - 1)) + (mode & BlockCache.userBit == 0 ? 0 : count)
+    }
 }

@@ -9,7 +9,7 @@ package final class GuestRAM {
     package static let code: UInt8 = 1
     /// A page walk read this page while TLB entries derived from it may live.
     package static let pageTable: UInt8 = 2
-    /// Unchanged since its digest was last taken.
+    /// Unchanged since its digest or a checkpoint was last taken: the next write must be noted.
     package static let clean: UInt8 = 4
     /// Plain writes do not reach the page: it is ROM, or shadow RAM that is not both readable and writable.
     package static let guarded: UInt8 = 8
@@ -48,6 +48,13 @@ package final class GuestRAM {
     private var total: UInt64 = 0
     private var dirty: UnsafeMutablePointer<UInt32>
     private var dirtyCount = 0
+    /// Pages written since the last `takeTouched`.
+    private var touched: UnsafeMutablePointer<UInt32>
+    private var touchedCount = 0
+    /// Per page: which of the two lists it is in.
+    private let marks: UnsafeMutablePointer<UInt8>
+    private static let inDirty: UInt8 = 1
+    private static let inTouched: UInt8 = 2
 
     /// - Parameters:
     ///   - size: bytes, a multiple of 4096.
@@ -76,6 +83,10 @@ package final class GuestRAM {
         pageDigests.initialize(repeating: 0, count: pageCount)
         dirty = .allocate(capacity: pageCount)
         dirty.initialize(repeating: 0, count: pageCount)
+        touched = .allocate(capacity: pageCount)
+        touched.initialize(repeating: 0, count: pageCount)
+        marks = .allocate(capacity: pageCount)
+        marks.initialize(repeating: 0, count: pageCount)
         lowSize = min(UInt64(ramSize), lowLimit)
         holeStart = hole.lowerBound
         holeEnd = hole.upperBound
@@ -87,6 +98,8 @@ package final class GuestRAM {
         pageFlags.deallocate()
         pageDigests.deallocate()
         dirty.deallocate()
+        touched.deallocate()
+        marks.deallocate()
     }
 
     /// The offset into the memory of what is read at a physical address, or nil when there is no memory.
@@ -167,8 +180,27 @@ package final class GuestRAM {
     @usableFromInline
     func noteDirty(_ page: Int) {
         pageFlags[page] &= ~Self.clean
-        dirty[dirtyCount] = UInt32(truncatingIfNeeded: page)
-        dirtyCount += 1
+        if marks[page] & Self.inDirty == 0 {
+            dirty[dirtyCount] = UInt32(truncatingIfNeeded: page)
+            dirtyCount += 1
+        }
+        if marks[page] & Self.inTouched == 0 {
+            touched[touchedCount] = UInt32(truncatingIfNeeded: page)
+            touchedCount += 1
+        }
+        marks[page] = Self.inDirty | Self.inTouched
+    }
+
+    /// Calls `body` for every page written since the last call, in the order of their first writes. The caller must
+    /// then take the plain right to write from all TLBs.
+    package func takeTouched(_ body: (Int) -> Void) {
+        for index in 0..<touchedCount {
+            let page = Int(touched[index])
+            body(page)
+            marks[page] &= ~Self.inTouched
+            pageFlags[page] |= Self.clean
+        }
+        touchedCount = 0
     }
 
     /// Digest of all RAM. Only pages written since the last call are read. The caller must then take the plain right
@@ -179,6 +211,7 @@ package final class GuestRAM {
             let digest = digest(ofPage: page)
             total = total &- pageDigests[page] &+ digest
             pageDigests[page] = digest
+            marks[page] &= ~Self.inDirty
             pageFlags[page] |= Self.clean
         }
         dirtyCount = 0

@@ -46,6 +46,22 @@ package struct TLB {
     /// Forgets the page that `address` lies in.
     package func flush(page address: UInt64) { entries[Self.index(address)] = TLBEntry() }
 
+    /// Forgets the page at `linear`, if it is here.
+    @inlinable
+    package func forget(page linear: UInt64) {
+        let entry = entries + Self.index(linear)
+        if entry.pointee.read == linear || entry.pointee.write == linear || entry.pointee.execute == linear {
+            entry.pointee = TLBEntry()
+        }
+    }
+
+    /// Forgets all pages below `limit`.
+    package func flush(below limit: UInt64) {
+        for index in 0..<Self.count where entries[index].read < limit {
+            entries[index] = TLBEntry()
+        }
+    }
+
     /// Takes the plain right to write away from every entry: the next write of each page is seen.
     package func protectAll() {
         for index in 0..<Self.count { entries[index].write = TLBEntry.invalid }

@@ -238,7 +238,7 @@
         /// know. Flags must be saved; uses RDX.
         private mutating func lookUp(_ op: MicroOp, bytes: Int32, isWrite: Bool) -> UnsafeMutablePointer<UInt8> {
             addressIntoRAX(op)
-            let tlb = block.pointee.mode & X64Engine.userBit != 0 ? layout.userTLB : layout.supervisorTLB
+            let tlb = block.pointee.mode & BlockCache.userBit != 0 ? layout.userTLB : layout.supervisorTLB
             asm.mov(2, .rcx, .rax)
             asm.shift(.shr, 2, .reg(.rcx), by: 7)
             asm.arithmetic(.and, 2, .reg(.rcx), immediate: UInt64(TLB.count - 1) << 5)
@@ -339,11 +339,11 @@
         private mutating func leaveBlock(to target: UInt64) {
             let linear = block.pointee.linear
             let targetLinear = linear &+ (target &- block.pointee.pc)
-            let isNear = (targetLinear ^ linear) >> 12 == 0 && block.pointee.secondPage < 0 && block.pointee.page >= 0
+            let isNear = isLinking && (targetLinear ^ linear) >> 12 == 0 && block.pointee.secondPage < 0 && block.pointee.page >= 0
             if isNear {
                 exits[exitCount] = Exit(place: asm.jump(), target: target, isPatchable: true)
             } else {
-                let entry = layout.entries + Int32(EntryTable.index(target)) * 16
+                let entry = layout.entries + Int32(EntryTable.index(target, block.pointee.mode)) * 16
                 asm.movImmediate(.rax, EntryTable.key(target, block.pointee.mode))
                 asm.arithmetic(.cmp, 3, .mem(.rbp, entry), .rax)
                 exits[exitCount] = Exit(place: asm.jump(if: .nz), target: target, isPatchable: false)
@@ -362,9 +362,10 @@
             asm.shift(.shl, 2, .reg(.rcx), by: 4)
             asm.movImmediate(.rdx, UInt64(block.pointee.mode) << 48)
             asm.arithmetic(.xor, 3, .rdx, .reg(.rax))
-            asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, layout.entries, index: .rcx))
+            let entries = layout.entries + Int32(EntryTable.index(0, block.pointee.mode)) * 16
+            asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, entries, index: .rcx))
             let miss = asm.jump(if: .nz)
-            asm.jump(.mem(.rbp, layout.entries + 8, index: .rcx))
+            asm.jump(.mem(.rbp, entries + 8, index: .rcx))
             asm.bind(miss)
             asm.store(3, .mem(.rbp, layout.pc), .rax)
             asm.storeImmediate(3, .mem(.rbp, layout.patchSite), 0)

@@ -19,6 +19,8 @@
         var tempSlot = Self.noTemp
         static let noTemp = UInt16.max
 
+        /// Blocks of one page may jump to one another directly.
+        var isLinking = true
         var block: UnsafeMutablePointer<Block>
         var ops: UnsafeMutablePointer<MicroOp>
         var current = 0

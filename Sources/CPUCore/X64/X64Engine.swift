@@ -3,8 +3,6 @@
 
     /// Executes blocks as generated x86-64 code, those that are executed often; the interpreter does the others.
     package final class X64Engine {
-        /// The bit of a block's mode that tells the TLB of user code from the supervisor's.
-        static let userBit: UInt32 = 1 << 3
         /// The execution at which a block is compiled.
         private let threshold: UInt32
         private static let codeBytes = 64 << 20
@@ -78,6 +76,10 @@
             slowCounts.deallocate()
         }
 
+        /// From now on no block jumps to another without looking it up in the table of entries: emptying that table then
+        /// makes every block's next execution come by the run loop. What is compiled already must be forgotten.
+        package func stopLinking() { compiler.isLinking = false }
+
         /// As `Interpreter.run`.
         package func run(_ state: UnsafeMutableRawPointer, mode: UInt32, limit: Position) -> EngineExit {
             let core = state.assumingMemoryBound(to: CoreState.self)
@@ -91,7 +93,7 @@
             while true {
                 if core.pointee.exitRequest != 0 { return .leave }
                 let pc = core.pointee.pc
-                guard let block = jumpCache[BlockCache.jumpIndex(pc)], block.pointee.pc == pc, block.pointee.mode == mode
+                guard let block = jumpCache[BlockCache.jumpIndex(pc, mode)], block.pointee.pc == pc, block.pointee.mode == mode
                 else {
                     // Found by the next call, the jump will be patched the next time.
                     return .lookUp
@@ -107,7 +109,7 @@
                     guard compile(block) else { return .lookUp }
                 }
                 let entry = block.pointee.entry.unsafelyUnwrapped
-                entries[EntryTable.index(pc)] = EntryTable.Entry(
+                entries[EntryTable.index(pc, mode)] = EntryTable.Entry(
                     key: EntryTable.key(pc, mode), code: UInt64(UInt(bitPattern: entry)))
                 if site != 0 { patch(site, entry) }
                 site = 0

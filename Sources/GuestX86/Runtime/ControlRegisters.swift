@@ -28,8 +28,9 @@ extension X86CPU {
         if isLongMode, value & Self.reservedCR3 != 0 { return fault(.generalProtection, 0) }
         let new = isLongMode ? value & ~(1 << 63) : value & 0xFFFF_FFFF
         if new != state.pointee.cr3 {
+            let old = state.pointee.cr3
             state.pointee.cr3 = new
-            flushTLB()
+            tablesChanged(from: old)
         }
         return true
     }
@@ -40,7 +41,8 @@ extension X86CPU {
         if isLongMode, value & CR4.pae == 0 { return fault(.generalProtection, 0) }
         let old = state.pointee.cr4
         state.pointee.cr4 = value
-        if (old ^ value) & (CR4.pae | CR4.pse | CR4.pge | CR4.smep) != 0 { flushTLB() }
+        // Not for PGE: nothing stale is ever kept, so that there is nothing to flush.
+        if (old ^ value) & (CR4.pae | CR4.pse | CR4.smep) != 0 { flushTLB() }
         return true
     }
 

@@ -27,7 +27,11 @@ extension X86CPU {
             vector = bus.acknowledgeInterrupt()
             state.pointee.core.exitRequest |= ExitRequest.device
         }
-        if !deliver(vector, nil, .external) { deliverException(first: Exception(rawValue: vector), isInterrupt: true) }
+        if deliver(vector, nil, .external) {
+            noteDelivery(vector)
+        } else {
+            deliverException(first: Exception(rawValue: vector), isInterrupt: true)
+        }
     }
 
     /// Delivers the noted exception; exceptions on the way become double faults or a shutdown (SDM volume 3, 6.15).
@@ -54,7 +58,10 @@ extension X86CPU {
                 debugHits = 0
             }
             state.pointee.isHalted = false
-            if deliver(vector, error, .exception) { return }
+            if deliver(vector, error, .exception) {
+                noteDelivery(vector)
+                return
+            }
             previous = vector
             vector = state.pointee.exceptionVector
         }

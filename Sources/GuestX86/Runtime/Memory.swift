@@ -10,6 +10,10 @@ package enum ExitRequest {
     package static let machine: UInt64 = 4
     /// A data breakpoint was hit.
     package static let debug: UInt64 = 8
+    /// The debugger outside wants to stop.
+    package static let debugger: UInt64 = 16
+    /// What ends a slice of a repeated string instruction: the guest's doing only, never the state of our caches.
+    package static let endsSlice: UInt64 = device | machine | debug
 }
 
 /// Memory accesses of helpers: linear addresses, through the TLB. Sizes 1, 2, 4 and 8 bytes.
@@ -133,6 +137,7 @@ extension X86CPU {
             if isAlignmentChecked, linear & (size - 1) != 0 { return state.pointee.raise(.alignmentCheck, error: 0) }
             checkDataBreakpoints(linear, Int(size), isWrite: access.contains(.write))
         }
+        if !debugger.watches.isEmpty { checkWatches(linear, Int(size), isWrite: access.contains(.write)) }
         guard let translation = translate(linear, access) else { return 1 }
         first = translation
         if linear & 0xFFF &+ size > 4096 {
@@ -190,19 +195,23 @@ extension X86CPU {
         var first = Translation(physical: 0, isWritable: false)
         var second = first
         if prepare(linear, attributes, dataAccess.union(.write), &first, &second) != 0 { return 1 }
+        if activity.isOn {
+            activity.written(linear)
+            activity.written(linear &+ UInt64(size - 1))
+        }
         let inFirst = min(size, 4096 - Int(linear & 0xFFF))
         if inFirst == size {
             if let offset = ram.writableOffset(of: first.physical) {
-                let flushes = tlbFlushes
+                let changes = tlbChanges
                 willWriteRAM(offset, size)
                 if size == 16 {
                     (ram.base + offset).storeBytes(of: value, as: SIMD2<UInt64>.self)
                 } else {
                     writeRAM(offset, size, value.x)
                 }
-                // A store to a page table that emptied the TLB ended the watch over the tables that `first` comes from;
-                // and shadow RAM that is not read is not what a load would find here.
-                if tlbFlushes == flushes, ram.pageFlags[offset >> 12] & GuestRAM.guarded == 0 {
+                // A store to a page table may have changed what `first` comes from, or ended the watch over it; and shadow
+                // RAM that is not read is not what a load would find here.
+                if tlbChanges == changes, ram.pageFlags[offset >> 12] & GuestRAM.guarded == 0 {
                     fill(linear, first, offset)
                 }
             } else if size == 16 {
@@ -233,6 +242,7 @@ extension X86CPU {
         let tlb = state.pointee.core.dataTLB
         if tlb == watchfulTLB.entries { return }
         let page = linear & ~0xFFF
+        if !debugger.watches.isEmpty, debugger.watches(page: page) { return }
         let entry = tlb + TLB.index(linear)
         let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(offset & ~0xFFF)
         if entry.pointee.addend != host &- page || (entry.pointee.read != page && entry.pointee.execute != page) {
@@ -240,8 +250,12 @@ extension X86CPU {
             entry.pointee.addend = host &- page
         }
         entry.pointee.read = page
-        entry.pointee.write =
-            translation.isWritable && ram.pageFlags[offset >> 12] == 0 ? page : TLBEntry.invalid
+        if translation.isWritable, ram.pageFlags[offset >> 12] == 0 {
+            entry.pointee.write = page
+            writableSince[offset >> 12] = tlbFlushes
+        } else {
+            entry.pointee.write = TLBEntry.invalid
+        }
     }
 
     @inline(__always)
@@ -273,14 +287,11 @@ extension X86CPU {
         ram.markDirty(page: page)
         if flags & GuestRAM.pageTable != 0 {
             // TLB entries come from present paging-structure entries only: others may change freely.
-            var entry = offset & ~7
-            while entry < offset + size {
-                let old = (ram.base + entry).load(as: UInt64.self)
-                if old & 1 != 0 || (old >> 32) & 1 != 0 {
-                    flushTLB()
-                    break
-                }
-                entry += 8
+            let step = state.pointee.cr4 & CR4.pae != 0 ? 8 : 4
+            var entry = offset & ~(step - 1)
+            while entry < offset + size, ram.pageFlags[page] & GuestRAM.pageTable != 0 {
+                if (ram.base + entry).load(as: UInt32.self) & 1 != 0 { tableWillChange(entry) }
+                entry += step
             }
         }
         if flags & GuestRAM.code != 0, blocks.willWrite(page: page, offset: offset & 0xFFF, length: size) {
@@ -313,6 +324,8 @@ extension X86CPU {
             let physical = address &+ UInt64(done)
             let count = min(buffer.count - done, 4096 - Int(physical & 0xFFF))
             if let offset = ram.writableOffset(of: physical), let source = buffer.baseAddress {
+                if !debugger.watches.isEmpty { checkWatchesOfDMA(physical, count) }
+                if activity.isOn { activity.writtenByDMA() }
                 willWriteRAM(offset, count)
                 (ram.base + offset).copyMemory(from: source + done, byteCount: count)
             }

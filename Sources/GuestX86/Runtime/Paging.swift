@@ -1,4 +1,5 @@
 import CPUCore
+import Glibc
 
 /// Kinds of access, as far as protection is concerned.
 package struct Access: OptionSet, Sendable {
@@ -50,7 +51,8 @@ extension X86CPU {
         while true {
             let isTop3 = !isLong && shift == 30
             let address = table &+ ((linear >> shift) & (isTop3 ? 3 : 511)) << 3
-            guard let entry = readTable(address, size: 8) else { return pageFault(linear, access, 0) }
+            let base = shift == 12 ? linear & ~0x1F_FFFF : Self.manyBases
+            guard let entry = readTable(address, size: 8, maps: base) else { return pageFault(linear, access, 0) }
             if entry & Self.present == 0 { return pageFault(linear, access, 0) }
             var reserved = Self.reservedHigh
             if !hasNX { reserved |= Self.noExecute }
@@ -88,7 +90,7 @@ extension X86CPU {
     private func translate32(_ linear: UInt64, _ access: Access, _ cr0: UInt64, _ cr4: UInt64) -> Translation? {
         let a20 = state.pointee.a20Mask
         let directory = (state.pointee.cr3 & 0xFFFF_F000) &+ ((linear >> 22) & 1023) << 2
-        guard let pde = readTable(directory, size: 4), pde & Self.present != 0 else {
+        guard let pde = readTable(directory, size: 4, maps: Self.manyBases), pde & Self.present != 0 else {
             return pageFault(linear, access, 0)
         }
         let isWrite = access.contains(.write)
@@ -103,7 +105,7 @@ extension X86CPU {
                 isWritable: updated & Self.dirty != 0 && mayWrite(pde, access, cr0))
         }
         let address = (pde & 0xFFFF_F000) &+ ((linear >> 12) & 1023) << 2
-        guard let pte = readTable(address, size: 4), pte & Self.present != 0 else {
+        guard let pte = readTable(address, size: 4, maps: linear & ~0x3F_FFFF), pte & Self.present != 0 else {
             return pageFault(linear, access, 0)
         }
         let rights = pde & pte
@@ -146,10 +148,16 @@ extension X86CPU {
     }
 
     /// A paging-structure entry. From now on writes to its page are seen. Tables outside RAM read as not present.
-    private func readTable(_ address: UInt64, size: Int) -> UInt64? {
+    /// - Parameter base: the linear address that the table's first entry maps, if it maps 4 KiB pages; else `manyBases`.
+    private func readTable(_ address: UInt64, size: Int, maps base: UInt64) -> UInt64? {
         guard let offset = ram.offset(of: address & state.pointee.a20Mask) else { return nil }
         let page = offset >> 12
-        if ram.pageFlags[page] & GuestRAM.pageTable == 0 { watchTable(page) }
+        if ram.pageFlags[page] & GuestRAM.pageTable == 0 {
+            tableBase[page] = base
+            watchTable(page)
+        } else if tableBase[page] != base {
+            tableBase[page] = Self.manyBases
+        }
         let host = ram.base + offset
         return size == 8 ? host.load(as: UInt64.self) : UInt64(host.load(as: UInt32.self))
     }
@@ -173,20 +181,82 @@ extension X86CPU {
     private func watchTable(_ page: Int) {
         ram.pageFlags[page] |= GuestRAM.pageTable
         watchedTables.append(Int32(page))
+        protect(page: page)
+    }
+
+    /// Takes the plain right to write a RAM page from the TLBs.
+    func protect(page: Int) {
+        if writableSince[page] != tlbFlushes { return }
+        writableSince[page] = 0
         let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(page) << 12
         supervisorTLB.protect(hostPage: host)
         userTLB.protect(hostPage: host)
+    }
+
+    /// No address: not a table of 4 KiB pages, or one that maps them at several places.
+    static let manyBases = UInt64.max
+
+    /// A present entry of a watched table, which begins at `offset` of RAM, is about to change: what was derived from it is forgotten.
+    func tableWillChange(_ offset: Int) {
+        let base = tableBase[offset >> 12]
+        guard base != Self.manyBases else { return flushTLB() }
+        let isWide = state.pointee.cr4 & CR4.pae != 0
+        let host = ram.base + offset
+        let old = isWide ? host.load(as: UInt64.self) : UInt64(host.load(as: UInt32.self))
+        tlbChanges &+= 1
+        let linear = base &+ UInt64((offset & 0xFFF) >> (isWide ? 3 : 2)) << 12
+        supervisorTLB.forget(page: linear)
+        userTLB.forget(page: linear)
+        // Blocks in the jump cache were found by this entry only if there is code in the page.
+        guard let target = ram.offset(of: old & (isWide ? Self.frame : 0xFFFF_F000) & state.pointee.a20Mask) else { return }
+        if ram.pageFlags[target >> 12] & GuestRAM.code != 0 {
+            blocks.clearJumpCache()
+            state.pointee.core.exitRequest |= ExitRequest.code
+        }
     }
 
     /// Forgets all translations; then no page of tables needs to be watched. What is being executed was found by them, too:
     /// it goes on by way of the run loop.
     func flushTLB() {
         state.pointee.core.exitRequest |= ExitRequest.code
+        tlbChanges &+= 1
         tlbFlushes &+= 1
         supervisorTLB.flush()
         userTLB.flush()
         blocks.clearJumpCache()
+        supervisorRunsLow = false
         for page in watchedTables { ram.pageFlags[Int(page)] &= ~GuestRAM.pageTable }
         watchedTables.removeAll(keepingCapacity: true)
+    }
+
+    /// The upper half of the address space: the part that systems keep for themselves.
+    func isUpperHalf(_ linear: UInt64) -> Bool {
+        linear >= (state.pointee.efer & EFER.lma != 0 ? 1 << 63 : 0xC000_0000)
+    }
+
+    /// CR3 goes from `old` to the present value. When both top-level tables have the same upper half, as systems
+    /// arrange it for themselves, then what is known of it stays right, and only the lower half is forgotten.
+    func tablesChanged(from old: UInt64) {
+        let isLong = state.pointee.efer & EFER.lma != 0
+        let isPAE = state.pointee.cr4 & CR4.pae != 0
+        let a20 = state.pointee.a20Mask
+        guard state.pointee.cr0 & CR0.pg != 0, isLong || !isPAE, !supervisorRunsLow,
+            let before = ram.offset(of: old & 0x000F_FFFF_FFFF_F000 & a20),
+            let after = ram.offset(of: state.pointee.cr3 & 0x000F_FFFF_FFFF_F000 & a20),
+            ram.pageFlags[before >> 12] & GuestRAM.pageTable != 0
+        else { return flushTLB() }
+        // 256 of 512 entries, 256 of 1024 entries.
+        let (first, length) = isLong ? (2048, 2048) : (3072, 1024)
+        guard memcmp(ram.base + before + first, ram.base + after + first, length) == 0 else { return flushTLB() }
+        // The new table speaks for the upper half from now on.
+        if ram.pageFlags[after >> 12] & GuestRAM.pageTable == 0 {
+            tableBase[after >> 12] = Self.manyBases
+            watchTable(after >> 12)
+        }
+        tlbChanges &+= 1
+        userTLB.flush()
+        supervisorTLB.flush(below: isLong ? 1 << 63 : 0xC000_0000)
+        blocks.clearUserJumpCache()
+        state.pointee.core.exitRequest |= ExitRequest.code
     }
 }

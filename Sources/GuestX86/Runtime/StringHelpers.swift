@@ -39,8 +39,9 @@ enum StringHelpers {
                 let isZero = state.pointee.core.flagResult == 0
                 if isZero != (p.repeating == .rep) { return true }
             }
-            // A device or translated code was touched: the rest comes after the machine's turn.
-            if state.pointee.core.exitRequest != 0 { break }
+            // A device was accessed: the rest comes after the machine's turn. Where a slice ends must not depend on
+            // what happens to be translated or debugged, so the other requests wait for the slice's end.
+            if state.pointee.core.exitRequest & ExitRequest.endsSlice != 0 { break }
         }
         return count == 0
     }

@@ -13,6 +13,8 @@ package final class X86CPU {
         case halted
         /// Triple fault.
         case shutdown
+        /// The debugger wants to stop: see `CPUDebugger.stop`.
+        case debugger
     }
 
     package let state: UnsafeMutablePointer<X86State>
@@ -34,10 +36,20 @@ package final class X86CPU {
         package let generator: X64Engine?
     #endif
     var watchedTables: [Int32] = []
-    /// Times that the TLB was emptied.
-    var tlbFlushes = 0
+    /// Times that something was taken out of the TLB, and times that all was.
+    var tlbChanges: UInt64 = 0
+    var tlbFlushes: UInt64 = 1
+    /// Per RAM page, `tlbFlushes` when it was last given the plain right to write in a TLB; and for a page of the lowest
+    /// page tables, the linear address that its first entry maps (`manyBases` if there are several).
+    let writableSince: UnsafeMutablePointer<UInt64>
+    let tableBase: UnsafeMutablePointer<UInt64>
+    /// A supervisor's block in the lower half of the address space may be in the jump cache.
+    var supervisorRunsLow = false
     /// Bits 3...0 of DR6 for the #DB being delivered.
     var debugHits: UInt64 = 0
+    /// What a debugger outside has asked for.
+    package let debugger = CPUDebugger()
+    var activity = ActivityTrace()
     /// An interrupt or exception has been delivered by the present instruction: a single step ends without a trap.
     var hasDelivered = false
     /// The code segment base that the jump cache was filled for.
@@ -53,6 +65,10 @@ package final class X86CPU {
         Slot.verifyLayout()
         self.ram = ram
         self.bus = bus
+        writableSince = .allocate(capacity: ram.pageCount)
+        writableSince.initialize(repeating: 0, count: ram.pageCount)
+        tableBase = .allocate(capacity: ram.pageCount)
+        tableBase.initialize(repeating: Self.manyBases, count: ram.pageCount)
         blocks = BlockCache(ram: ram)
         translator = Translator(ir: builder)
         helpers = HelperTable.make()
@@ -86,6 +102,9 @@ package final class X86CPU {
         helpers.deallocate()
         lightHelpers.deallocate()
         codeBuffer.deallocate()
+        writableSince.deallocate()
+        tableBase.deallocate()
+        activity.bits.deallocate()
         memory.deallocate()
         watchfulTLB.entries.deallocate()
     }
@@ -225,6 +244,11 @@ package final class X86CPU {
             if state.pointee.isHalted { return .halted }
             let position = state.pointee.core.position
             if position >= limit { return .horizon }
+            var limit = limit
+            if debugger.isArmed {
+                if stopsForDebugger(position) { return .debugger }
+                limit = min(limit, max(debugger.stopPosition, position + 1))
+            }
             modeChanged()
             // Blocks in the jump cache are found by PC alone: it must be emptied when the base changes.
             if codeBase != jumpCacheBase {
@@ -244,10 +268,10 @@ package final class X86CPU {
                     ? EngineExit.horizon
                     : execute(raw, mode, limit)
                 switch exit {
-                case .lookUp: lookUp(mode)
+                case .lookUp: lookUp(mode, limit)
                 case .horizon:
                     let left = limit - state.pointee.core.position
-                    if left == 0 { return .horizon }
+                    if left == 0 { break }
                     runShort(mode, Int(min(left, isShadowed ? 1 : 64)))
                 case .leave: break
                 case .fault: deliverException()
@@ -271,15 +295,25 @@ package final class X86CPU {
     }
 
     /// Finds or translates the block at the PC and puts it into the jump cache.
-    private func lookUp(_ mode: ModeBits) {
+    private func lookUp(_ mode: ModeBits, _ limit: Position) {
         isTemporary = false
         guard let block = findOrTranslate(mode) else { return deliverException() }
+        if activity.isOn { activity.executed(linearPC, block.pointee.endPC &- block.pointee.pc) }
         if isTemporary {
             // One instruction from outside RAM: cannot be kept.
             if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
             return
         }
-        blocks.jumpCache[BlockCache.jumpIndex(state.pointee.core.pc)] = block
+        // What begins at a breakpoint must come by the run loop, which looks whether to stop.
+        if debugger.isArmed, debugger.isBreakpoint(linearPC) {
+            let position = state.pointee.core.position
+            if position != debugger.checkedPosition { return }
+            if position &+ UInt64(block.pointee.count) > limit { return runShort(mode, Int(limit &- position)) }
+            if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
+            return
+        }
+        if !mode.contains(.user), !isUpperHalf(linearPC) { supervisorRunsLow = true }
+        blocks.jumpCache[BlockCache.jumpIndex(state.pointee.core.pc, mode.rawValue)] = block
     }
 
     private var codeBase: UInt64 {
@@ -327,11 +361,7 @@ package final class X86CPU {
         }
         let block = blocks.add(
             builder, endPC: endPC, mode: mode.rawValue, page: page, secondPage: secondPage == Self.onePage ? -1 : secondPage)
-        blocks.takeNewlyWatched { page in
-            let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(page) << 12
-            supervisorTLB.protect(hostPage: host)
-            userTLB.protect(hostPage: host)
-        }
+        blocks.takeNewlyWatched { protect(page: $0) }
         return block
     }
 
@@ -348,6 +378,13 @@ package final class X86CPU {
             let bytes = (ram.base + Int(page) * 4096 + offset).assumingMemoryBound(to: UInt8.self)
             outcome = translator.translate(
                 bytes, available: 4096 - offset, pc: pc, linear: linear, mode: mode, limit: limit)
+            if builder.instructionCount > 1, debugger.isArmed,
+                let cut = debugger.firstBreakpoint(after: linear, before: linear &+ (outcome.endPC &- pc))
+            {
+                let before = (0..<builder.instructionCount).count { UInt64(builder.pcOffsets[$0]) < cut &- linear }
+                outcome = translator.translate(
+                    bytes, available: 4096 - offset, pc: pc, linear: linear, mode: mode, limit: before)
+            }
             if builder.instructionCount > 0 { return (outcome.endPC, Self.onePage) }
         } else {
             outcome = Translator.Outcome(endPC: pc, needsMore: true, isTooLong: false)
@@ -405,6 +442,7 @@ package final class X86CPU {
         guard let page = codePage(linear), let (endPC, _) = translateBlock(mode, count, pc, linear, page) else {
             return deliverException()
         }
+        if activity.isOn { activity.executed(linear, endPC &- pc) }
         let block = blocks.temporary(builder, endPC: endPC, mode: mode.rawValue)
         if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }
     }
@@ -438,17 +476,41 @@ package final class X86CPU {
     package func visitState(_ visitor: inout StateVisitor) {
         state.pointee.visit(&visitor)
         if visitor.mode == .load {
+            // Translated code stays: it belongs to the contents of RAM, whose changes are noted one by one.
             applyMappings()
             flushTLB()
-            blocks.flushAll()
             modeChanged()
+            clearTransients()
         }
+    }
+
+    /// What is dead between two instructions.
+    private func clearTransients() {
+        state.pointee.core.exitRequest = 0
+        state.pointee.core.currentOp = nil
+        state.pointee.core.currentBlock = nil
+        debugHits = 0
+        hasDelivered = false
+        debugger.clearPending()
     }
 
     /// RAM has been replaced or changed behind the CPU's back: nothing translated is valid.
     package func forgetTranslations() {
         flushTLB()
         blocks.flushAll()
+    }
+
+    /// Replaces a page of RAM by 4096 bytes, as a bus master would.
+    package func replace(page: Int, from source: UnsafeRawPointer) {
+        willWriteRAM(page << 12, 4096)
+        (ram.base + (page << 12)).copyMemory(from: source, byteCount: 4096)
+    }
+
+    /// Calls `body` for every page of RAM written since the last call.
+    package func takeTouchedPages(_ body: (Int) -> Void) {
+        ram.takeTouched(body)
+        supervisorTLB.protectAll()
+        userTLB.protectAll()
     }
 
     /// Digest of RAM. Afterwards every page is watched for its first write.

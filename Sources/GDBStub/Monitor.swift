@@ -1,0 +1,117 @@
+import Boundary
+import MachineState
+import Replay
+
+/// The commands behind gdb's `monitor`.
+package final class Monitor {
+    private let describeEvent: (UInt64, LogEvent) -> String
+
+    /// - Parameter describeEvent: an event and its number as a line of text.
+    package init(describeEvent: @escaping (UInt64, LogEvent) -> String) { self.describeEvent = describeEvent }
+
+    static let help = """
+        when                      where the cursor is
+        seek POSITION             go to a position; also seek time NANOSECONDS, seek event NUMBER
+        goto start|end            go to the recording's start or end
+        checkpoint                how many checkpoints there are, and how much memory they take
+        events [COUNT]            the next events of the log
+        who-wrote ADDRESS[:LENGTH]   go back to the instruction that wrote there last
+        registers                 the processor's state
+        devices [NAME]            the devices inside, or one's state
+        After a seek, gdb must be told to look again: maintenance flush register-cache, or stepi.
+
+        """
+
+    /// Runs a command line; gives what is to be shown.
+    func run(_ line: String, _ session: GDBSession) -> String {
+        let words = line.split(separator: " ").map(String.init)
+        let timeline = session.timeline
+        do {
+            switch words.first {
+            case nil, "help"?: return Self.help
+            case "when"?: return when(timeline)
+            case "seek"?: return try seek(words, session)
+            case "goto"?:
+                switch words.dropFirst().first {
+                case "start"?: _ = try timeline.seek(to: timeline.startPlace)
+                case "end"?: _ = try timeline.seek(to: .never, poll: session.wantsInterrupt)
+                default: return "goto start or goto end\n"
+                }
+                return when(timeline)
+            case "checkpoint"?, "checkpoints"?:
+                return "\(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB\n"
+            case "events"?: return try events(words, timeline)
+            case "who-wrote"?: return try whoWrote(words, session)
+            case "registers"?:
+                return session.target.describeState("cpu.").map { "\($0.name.dropFirst(4)) \($0.value)\n" }.joined()
+            case "devices"?:
+                guard words.count > 1 else { return session.target.partNames.joined(separator: "\n") + "\n" }
+                let fields = session.target.describeState(words[1] + ".")
+                if fields.isEmpty { return "there is no device \(words[1]) inside; “devices” lists them\n" }
+                return fields.map { "\($0.name) \($0.value)\n" }.joined()
+            default: return "unknown command \(words[0]); “help” lists them\n"
+            }
+        } catch { return "\(error)\n" }
+    }
+
+    private func when(_ timeline: Timeline) -> String {
+        var text = "position \(timeline.place), time \(timeline.machine.virtualTime) ns, event \(timeline.door.eventNumber)"
+        text += ", pc 0x\(String(timeline.machine.programCounter, radix: 16))"
+        if let reason = timeline.endReason { text += ", the end (\(reason))" }
+        return text + "\n"
+    }
+
+    private func seek(_ words: [String], _ session: GDBSession) throws -> String {
+        let timeline = session.timeline
+        let usage = "seek POSITION, seek time NANOSECONDS or seek event NUMBER\n"
+        guard let last = words.last, let number = Self.number(last) else { return usage }
+        switch (words.count, words[1]) {
+        case (2, _): _ = try timeline.seek(to: Self.place(last) ?? Place(number), poll: session.wantsInterrupt)
+        case (3, "time"): _ = try timeline.seek(toTime: number, poll: session.wantsInterrupt)
+        case (3, "event"): _ = try timeline.seek(toEvent: number, poll: session.wantsInterrupt)
+        default: return usage
+        }
+        return when(timeline)
+    }
+
+    private func events(_ words: [String], _ timeline: Timeline) throws -> String {
+        let count = words.count > 1 ? Self.number(words[1]) ?? 10 : 10
+        var lines = ""
+        let first = timeline.door.eventNumber
+        try timeline.door.reader.forEachEvent(from: first) { number, event in
+            if number >= first &+ min(count, 1000) { return false }
+            lines += describeEvent(number, event) + "\n"
+            return true
+        }
+        return lines
+    }
+
+    private func whoWrote(_ words: [String], _ session: GDBSession) throws -> String {
+        let parts = (words.dropFirst().first ?? "").split(separator: ":").map(String.init)
+        guard let first = parts.first, let address = Self.number(first), parts.count <= 2,
+            let length = parts.count == 2 ? Self.number(parts[1]) : 8, length > 0, length <= 1 << 20
+        else { return "who-wrote ADDRESS[:LENGTH]\n" }
+        var conditions = StopConditions()
+        conditions.watches = [WatchRange(start: address, length: length, kind: .write)]
+        switch try session.timeline.runBackward(conditions: conditions, poll: session.wantsInterrupt) {
+        case .watch(_, let at, let by, let pc, let isDMA):
+            let who = isDMA ? "a bus master" : "the instruction at pc 0x\(String(pc, radix: 16))"
+            return "0x\(String(at, radix: 16)) is written by \(who), position \(by); the cursor is before it\n"
+        case .interrupted: return "interrupted; the cursor is at \(session.timeline.place)\n"
+        default: return "nothing has written there since the start\n"
+        }
+    }
+
+    /// Decimal, or hexadecimal with 0x. A place's phase is left out.
+    static func number(_ text: String) -> UInt64? {
+        if text.hasPrefix("0x") { return Hex.number(text.dropFirst(2)) }
+        return UInt64(text.prefix { $0 != "+" })
+    }
+
+    /// POSITION+PHASE
+    static func place(_ text: String) -> Place? {
+        let parts = text.split(separator: "+", omittingEmptySubsequences: false)
+        guard parts.count == 2, let position = UInt64(parts[0]), let phase = UInt32(parts[1]) else { return nil }
+        return Place(position, phase: phase)
+    }
+}

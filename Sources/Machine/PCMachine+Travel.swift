@@ -1,0 +1,89 @@
+import Boundary
+import GuestX86
+import MachineState
+
+extension PCMachine: TravelMachine {
+    package var place: Place { Place(cpu.position, phase: cpu.phase) }
+    package var virtualTime: VirtualTime { moment.time }
+    package var programCounter: UInt64 { cpu.linearPC }
+
+    package func travel(to target: Place, conditions: StopConditions, stopsAtStart: Bool) throws -> TravelStop {
+        let debugger = cpu.debugger
+        cpu.setDebug(
+            breakpoints: Array(conditions.breakpoints),
+            watches: conditions.watches.map {
+                CPUDebugger.Watch(start: $0.start, length: $0.length, kind: CPUDebugger.AccessKind($0.kind))
+            })
+        var vectors = InlineArray<4, UInt64>(repeating: 0)
+        for vector in conditions.vectors { vectors[Int(vector >> 6)] |= 1 << UInt64(vector & 63) }
+        debugger.stopVectors = vectors
+        debugger.stopPhase = target.phase
+        debugger.stopPosition = target.position
+        debugger.clearPending()
+        let start = place
+        debugger.skipPosition = stopsAtStart ? .max : start.position
+        debugger.skipPhase = start.phase
+        defer {
+            debugger.stopPosition = .max
+            debugger.stopVectors = InlineArray(repeating: 0)
+        }
+        switch try run(until: .max) {
+        case .ended(let reason, _): return .ended(reason)
+        case .positionReached: settle()
+        }
+        switch debugger.stop {
+        case .breakpoint(let address): return .breakpoint(address)
+        case .delivered(let vector): return .delivered(vector)
+        case .watch(let hit):
+            let range = WatchRange(
+                start: hit.watch.start, length: hit.watch.length, kind: WatchRange.Kind(hit.watch.kind))
+            return .watch(
+                range, address: hit.address, by: Place(hit.position, phase: hit.phase), pc: hit.pc, isDMA: hit.isDMA)
+        case .reached, nil: return .reached
+        }
+    }
+
+    package func saveState() -> [[UInt8]] {
+        var visitor = StateVisitor(.save)
+        visitTravel(&visitor)
+        var video = StateVisitor(.save)
+        vga.visitState(&video)
+        return [visitor.bytes, video.bytes]
+    }
+
+    package func loadState(_ sections: [[UInt8]]) -> Bool {
+        guard sections.count == 2 else { return false }
+        var visitor = StateVisitor(loading: sections[0])
+        visitTravel(&visitor)
+        var video = StateVisitor(loading: sections[1])
+        vga.visitState(&video)
+        forgetOutcome()
+        return visitor.isComplete && video.isComplete
+    }
+
+    package var pageCount: Int { ram.pageCount }
+    package func page(_ number: Int) -> UnsafeRawPointer { UnsafeRawPointer(ram.base + number * 4096) }
+    package func takeTouchedPages(_ body: (Int) -> Void) { cpu.takeTouchedPages(body) }
+    package func replacePage(_ number: Int, from source: UnsafeRawPointer) { cpu.replace(page: number, from: source) }
+    package func takeActivity() -> ActivitySummary { cpu.takeActivity() }
+    package func stateDigests() -> [PartDigest] { digests() }
+}
+
+extension CPUDebugger.AccessKind {
+    fileprivate init(_ kind: WatchRange.Kind) {
+        switch kind {
+        case .write: self = .write
+        case .read: self = .read
+        case .access: self = .access
+        }
+    }
+}
+extension WatchRange.Kind {
+    fileprivate init(_ kind: CPUDebugger.AccessKind) {
+        switch kind {
+        case .write: self = .write
+        case .read: self = .read
+        case .access: self = .access
+        }
+    }
+}

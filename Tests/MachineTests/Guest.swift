@@ -1,0 +1,119 @@
+import Foundation
+import MachineState
+
+@testable import Boundary
+@testable import Machine
+@testable import Replay
+
+/// A real guest: Debian's cloud kernel and a busybox shell. `scripts/test` says where they are.
+struct Guest {
+    let kernel: [UInt8]
+    let initrd: [UInt8]
+
+    static let shared: Guest? = {
+        let environment = ProcessInfo.processInfo.environment
+        guard let kernel = environment["EMU_TEST_KERNEL"], let initrd = environment["EMU_TEST_INITRD"],
+            let kernelData = FileManager.default.contents(atPath: kernel),
+            let initrdData = FileManager.default.contents(atPath: initrd)
+        else { return nil }
+        return Guest(kernel: [UInt8](kernelData), initrd: [UInt8](initrdData))
+    }()
+
+    func image(_ configuration: PCConfiguration) throws -> BootImage {
+        let map = try MemoryMap(size: configuration.memory)
+        let tables = ACPITables(memory: map)
+        var image = try LinuxLoader(
+            kernel: kernel, initrd: initrd, commandLine: configuration.commandLine, memory: map, acpiRoot: tables.root,
+            entry: .long64
+        ).load()
+        image.blobs += tables.blobs
+        return image
+    }
+}
+
+/// What the guest's console says, and what is typed to it: at random host times.
+final class Typist: HostSink, @unchecked Sendable {
+    private let lock = NSLock()
+    private var text: [UInt8] = []
+    private var typed = 0
+    private let lines: [String]
+    private let door: LiveBoundary
+
+    init(_ lines: [String], _ door: LiveBoundary) {
+        self.lines = lines
+        self.door = door
+    }
+    var console: String { lock.withLock { String(decoding: text, as: UTF8.self) } }
+
+    func send(_ bytes: [UInt8]) {
+        lock.withLock {
+            text += bytes
+            guard typed < lines.count, text.suffix(5).elementsEqual(Array("emu# ".utf8)) else { return }
+            let line = lines[typed]
+            typed += 1
+            Thread.detachNewThread { [door] in
+                for byte in line.utf8 {
+                    usleep(UInt32.random(in: 0...15_000))
+                    door.push(source: Channel.serial0.rawValue, bytes: [byte])
+                }
+            }
+        }
+    }
+    func ask(_ question: UInt32) -> UInt64 { 0 }
+}
+
+/// A recording of a short session on the guest's console, made once for each boundary.
+final class RecordedRun: Sendable {
+    let path: String
+    let configuration: PCConfiguration
+    let image: BootImage
+
+    static let inputs: RecordedRun? = try? RecordedRun(.inputs)
+    static let devices: RecordedRun? = try? RecordedRun(.devices)
+    static func of(_ boundary: BoundaryKind) -> RecordedRun? { boundary == .inputs ? inputs : devices }
+
+    private init?(_ boundary: BoundaryKind) throws {
+        guard let guest = Guest.shared else { return nil }
+        var configuration = PCConfiguration()
+        configuration.boundary = boundary
+        configuration.memory = 128 << 20
+        configuration.date = 1_700_000_000
+        configuration.commandLine = "console=ttyS0 panic=-1 quiet"
+        self.configuration = configuration
+        image = try guest.image(configuration)
+        path = FileManager.default.temporaryDirectory.appendingPathComponent("emu-\(UUID().uuidString).emurec").path
+        let header = LogHeader(
+            boundary: boundary, clockShift: 3, digestInterval: 50_000_000, date: configuration.date, settings: [],
+            images: [])
+        let live = LiveBoundary(pace: .free)
+        live.register(
+            source: Channel.serial0.rawValue, name: "serial0", sink: Typist(["echo $((6*7))\n", "poweroff -f\n"], live))
+        var inner: any HostBoundary = live
+        var plane: DevicePlane?
+        if boundary == .devices {
+            let devices = DevicePlane(
+                configuration: configuration, memoryMap: try MemoryMap(size: configuration.memory), clock: .virtual,
+                host: live)
+            plane = devices
+            inner = devices
+        }
+        let recorder = RecordingBoundary(
+            wrapping: inner, writer: try LogWriter(path: path, header: header), header: header)
+        let machine = try PCMachine(configuration: configuration, image: image, door: recorder)
+        recorder.memory = machine
+        plane?.insideMemory = recorder
+        _ = try machine.run(until: 20_000_000_000)
+    }
+
+    /// A replay at its beginning.
+    func replay() throws -> (machine: PCMachine, door: ReplayBoundary) {
+        let door = ReplayBoundary(reader: try LogReader(path: path))
+        let machine = try PCMachine(configuration: configuration, image: image, door: door)
+        door.memory = machine
+        return (machine, door)
+    }
+    func timeline(memoryLimit: Int = 1 << 30) throws -> (timeline: Timeline, machine: PCMachine) {
+        let (machine, door) = try replay()
+        return (try Timeline(machine: machine, door: door, memoryLimit: memoryLimit), machine)
+    }
+}
