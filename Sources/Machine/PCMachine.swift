@@ -153,6 +153,8 @@ package final class PCMachine {
             if now.position >= digestPosition {
                 lastDigest = digestPosition
                 try door.checkpoint(digests(), at: now)
+                // A recording that ends here ends after its digest: ask again.
+                seen = Moment(position: .max, time: .max)
                 continue
             }
             if now.position >= stop { return .positionReached }
