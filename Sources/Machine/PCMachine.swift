@@ -25,7 +25,7 @@ package final class PCMachine {
     /// All other devices; nil at the devices cut.
     package let board: PCBoard?
     package private(set) var clock: VirtualClock
-    private let door: any HostBoundary
+    private var door: any HostBoundary
     private let bus = Bus()
     private let scheduler = Scheduler()
     private let image: BootImage
@@ -67,6 +67,12 @@ package final class PCMachine {
         channels.park = { [unowned self] in park($0) }
         board?.reset()
         try powerOn()
+    }
+
+    /// Puts another door in, between two runs: a replay goes live. The new one must let nothing in at this moment.
+    package func replaceDoor(_ door: any HostBoundary) {
+        self.door = door
+        channels.door = door
     }
 
     // MARK: Time

@@ -21,6 +21,8 @@ package final class ReplayBoundary: HostBoundary {
     package private(set) var endReason: EndReason?
     private var lastPosition: Position = 0
     private var output = StateDigest()
+    /// Digest of what was sent at the inputs cut.
+    var sentSoFar: StateDigest { output }
     /// The inside's RAM, for DMA within transactions.
     package weak var memory: (any InsideMemory)?
     /// Device and register at an address, for reports.

@@ -68,10 +68,12 @@ struct ReplayCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Wait for gdb at this address: [HOST]:PORT.", valueName: "address"))
     var gdb: GDBAddress?
     @OptionGroup var travel: TravelOptions
+    @OptionGroup var live: LiveOptions
     @OptionGroup var images: ImageOptions
 
     func run() throws {
         let session = try ReplaySession(file: file, replacements: images.replacements)
+        if live.live { return try GoLive(session, travel, live).run(until: until) }
         if let gdb { return try DebugServer(session, travel).serve(gdb, until: until) }
         session.door.onSend = { source, bytes in
             if source == Channel.serial0.rawValue { FileHandle.standardOutput.write(Data(bytes)) }
