@@ -31,6 +31,8 @@ package final class ReplayBoundary: HostBoundary {
     package var onSend: ((_ source: UInt16, _ bytes: [UInt8]) -> Void)?
     /// Gets the port writes of a devices recording: what a console shows is in there.
     package var onPortWrite: ((_ port: UInt16, _ value: UInt64) -> Void)?
+    /// Keeps what the guest writes to its console, if someone wants it.
+    package var transcript: Transcript?
     /// A damaged log found while replaying.
     package private(set) var damage: LogError?
 
@@ -86,6 +88,7 @@ package final class ReplayBoundary: HostBoundary {
         visitor.field("isExhausted", &isExhausted)
         visitor.field("lastPosition", &lastPosition)
         visitor.field("output", &output.value)
+        transcript?.visit(&visitor)
         guard visitor.mode == .load, visitor.failure == nil else { return }
         endReason = nil
         stopIndex = -1
@@ -202,6 +205,7 @@ package final class ReplayBoundary: HostBoundary {
             output.mix(UInt64(source))
             bytes.withUnsafeBytes { output.mix(bytes: $0) }
             onSend?(source, bytes)
+            transcript?.sent(source, bytes, at: now.position)
             return
         }
         try takeWithin(now)
@@ -212,7 +216,10 @@ package final class ReplayBoundary: HostBoundary {
                 event: eventNumber - 1, moment: now, place: names(event), expected: "write of 0x\(String(event.value, radix: 16))",
                 actual: "0x\(String(actual.value, radix: 16))")
         }
-        if case .portWrite(let port, _, let value) = effect { onPortWrite?(port, value) }
+        if case .portWrite(let port, _, let value) = effect {
+            onPortWrite?(port, value)
+            transcript?.written(port, value, at: now.position)
+        }
     }
 
     /// The next event must be this transaction. Nil: the log is exhausted.

@@ -28,16 +28,15 @@ struct LiveOptions: ParsableArguments {
 /// Takes a replay over: from a place of the recording on, the run is a new one.
 struct GoLive {
     let session: ReplaySession
-    let travel: TravelOptions
     let options: LiveOptions
 
-    init(_ session: ReplaySession, _ travel: TravelOptions, _ options: LiveOptions) {
+    init(_ session: ReplaySession, _ options: LiveOptions) {
         self.session = session
-        self.travel = travel
         self.options = options
     }
 
-    func run(until: Position?) throws {
+    /// From where the timeline's cursor is.
+    func run(_ timeline: Timeline) throws {
         let reader = session.reader
         guard reader.header.boundary == .inputs else {
             throw UserError(
@@ -50,8 +49,6 @@ struct GoLive {
             }
             return (try Script(text: text, name: path), path)
         }
-        let timeline = try DebugServer(session, travel).timeline
-        _ = try timeline.seek(to: until.map { Place($0) } ?? .never)
         if timeline.isAtEnd { throw UserError("\(reader.path): the recording ends at \(timeline.place): say where to go live with --until") }
         let machine = session.machine
         let live = LiveBoundary(pace: options.pace == .free ? .free : .realTime, origin: machine.moment)

@@ -65,6 +65,8 @@ struct ReplayCommand: ParsableCommand {
     var file: String
     @Option(help: ArgumentHelp("Stop at this position (instructions since power-on).", valueName: "position"))
     var until: UInt64?
+    @Option(help: ArgumentHelp("Stop when the console has shown this text.", valueName: "text"))
+    var untilText: String?
     @Option(help: ArgumentHelp("Wait for gdb at this address: [HOST]:PORT.", valueName: "address"))
     var gdb: GDBAddress?
     @OptionGroup var travel: TravelOptions
@@ -73,8 +75,18 @@ struct ReplayCommand: ParsableCommand {
 
     func run() throws {
         let session = try ReplaySession(file: file, replacements: images.replacements)
-        if live.live { return try GoLive(session, travel, live).run(until: until) }
-        if let gdb { return try DebugServer(session, travel).serve(gdb, until: until) }
+        if live.live || gdb != nil || untilText != nil {
+            let server = try DebugServer(session, travel)
+            let started = ContinuousClock.now
+            if live.live || gdb == nil {
+                server.timeline.door.transcript?.onNew = { FileHandle.standardOutput.write(Data($0)) }
+            }
+            _ = try server.go(until: until, text: untilText)
+            if live.live { return try GoLive(session, live).run(server.timeline) }
+            if let gdb { return try server.serve(gdb) }
+            let elapsed = Message.decimal((ContinuousClock.now - started).seconds)
+            return Message.say("stopped at position \(server.timeline.place); \(session.summary); \(elapsed) s")
+        }
         session.door.onSend = { source, bytes in
             if source == Channel.serial0.rawValue { FileHandle.standardOutput.write(Data(bytes)) }
         }

@@ -19,6 +19,8 @@ struct IndexFile {
     let checkpoints: [Checkpoint]
     let activities: [Int: ActivitySummary]
     let endPlace: Place
+    let console: [UInt8]
+    let consolePositions: [Position]
 
     /// Everything but the pages and groups themselves.
     struct Directory {
@@ -45,6 +47,8 @@ struct IndexFile {
         var groupSums: [UInt32] = []
         var checkpoints: [Entry] = []
         var activities: [Activity] = []
+        var console: [UInt8] = []
+        var consolePositions: [UInt64] = []
 
         mutating func visit(_ visitor: inout StateVisitor) {
             visitor.field("key", &key)
@@ -67,6 +71,8 @@ struct IndexFile {
                 visitor.field("number", &activity.number)
                 visitor.field("bits", &activity.bits)
             }
+            visitor.field("console", &console)
+            visitor.field("consolePositions", &consolePositions)
         }
     }
 
@@ -90,7 +96,8 @@ struct IndexFile {
 
     /// Writes a file and puts it in place when it is whole. Gives its size in bytes.
     static func write(
-        _ path: String, key: UInt64, checkpoints: [Checkpoint], activities: [Int: ActivitySummary], endPlace: Place
+        _ path: String, key: UInt64, checkpoints: [Checkpoint], activities: [Int: ActivitySummary], endPlace: Place,
+        transcript: Transcript?
     ) throws(LogError) -> UInt64 {
         let temporary = path + ".new"
         let file = try LogFile.create(temporary)
@@ -98,6 +105,8 @@ struct IndexFile {
         directory.key = key
         directory.endPosition = endPlace.position
         directory.endPhase = endPlace.phase
+        directory.console = transcript?.bytes ?? []
+        directory.consolePositions = transcript?.positions ?? []
         var offset = UInt64(magic.count)
         var buffer = magic
         func put(_ bytes: [UInt8], _ offsets: inout [UInt64], _ sums: inout [UInt32]) throws(LogError) {
@@ -215,7 +224,8 @@ struct IndexFile {
         }
         return IndexFile(
             pages: pages, checkpoints: checkpoints, activities: activities,
-            endPlace: Place(directory.endPosition, phase: directory.endPhase))
+            endPlace: Place(directory.endPosition, phase: directory.endPhase), console: directory.console,
+            consolePositions: directory.consolePositions)
     }
 }
 
