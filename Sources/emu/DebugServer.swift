@@ -77,7 +77,7 @@ struct DebugServer {
         while try server.serve(makeSession) == .detached {}
     }
 
-    private func makeSession() -> GDBSession {
+    func makeSession() -> GDBSession {
         let header = session.reader.header
         let architecture =
             switch options.gdbArchitecture {

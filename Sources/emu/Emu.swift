@@ -19,6 +19,7 @@ struct Emu: ParsableCommand {
               emu log boot.emurec
             """,
         version: "0.1.0",
-        subcommands: [RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self, IndexCommand.self, BenchCommand.self],
+        subcommands: [RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self, IndexCommand.self, QueryCommand.self,
+            WhoWroteCommand.self, DebugCommand.self, BenchCommand.self],
         defaultSubcommand: RunCommand.self)
 }

@@ -35,14 +35,19 @@ struct GoLive {
         self.options = options
     }
 
-    /// From where the timeline's cursor is.
-    func run(_ timeline: Timeline) throws {
+    /// Says why a recording cannot go live, if so.
+    static func check(_ session: ReplaySession) throws {
         let reader = session.reader
         guard reader.header.boundary == .inputs else {
             throw UserError(
                 "\(reader.path): cannot go live: it was recorded with --boundary=devices, and holds what the devices did, "
                     + "not the devices. Recordings with --boundary=inputs can")
         }
+    }
+
+    /// From where the timeline's cursor is.
+    func run(_ timeline: Timeline) throws {
+        let reader = session.reader
         let script = try options.script.map { path in
             guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
                 throw UserError("--script \(path): there is no such text file")

@@ -76,12 +76,13 @@ struct ReplayCommand: ParsableCommand {
     func run() throws {
         let session = try ReplaySession(file: file, replacements: images.replacements)
         if live.live || gdb != nil || untilText != nil {
+            if live.live { try GoLive.check(session) }
             let server = try DebugServer(session, travel)
             let started = ContinuousClock.now
-            if live.live || gdb == nil {
-                server.timeline.door.transcript?.onNew = { FileHandle.standardOutput.write(Data($0)) }
-            }
             _ = try server.go(until: until, text: untilText)
+            if live.live || gdb == nil, let transcript = session.door.transcript {
+                FileHandle.standardOutput.write(Data(transcript.bytes.prefix(transcript.count)))
+            }
             if live.live { return try GoLive(session, live).run(server.timeline) }
             if let gdb { return try server.serve(gdb) }
             let elapsed = Message.decimal((ContinuousClock.now - started).seconds)

@@ -8,6 +8,8 @@ package enum TimelineStop: Sendable, Equatable {
     /// Forwards the access has just been made; backwards it is about to be made.
     case watch(WatchRange, address: UInt64, by: Place, pc: UInt64, isDMA: Bool)
     case delivered(UInt8)
+    /// As for `watch`.
+    case device(DeviceAccess)
     /// There is nothing before.
     case start
     /// The recording's end.
@@ -127,6 +129,7 @@ package final class Timeline {
             case .watch(let range, let address, let by, let pc, let isDMA):
                 return .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)
             case .delivered(let vector): return .delivered(vector)
+            case .device(let access): return .device(access)
             case .ended: continue
             }
             if poll() { return .interrupted }
@@ -312,6 +315,7 @@ package final class Timeline {
             case .watch(let range, let address, let by, let pc, let isDMA):
                 if by < upper { last = (by, .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)) }
             case .delivered(let vector): if place < upper { last = (place, .delivered(vector)) }
+            case .device(let access): if access.by < upper { last = (access.by, .device(access)) }
             }
         }
         return last
@@ -361,7 +365,7 @@ package final class Timeline {
 
     /// False: no condition can be met in stretch `number`.
     private func mayHit(_ number: Int, _ conditions: StopConditions) -> Bool {
-        guard let activity = activities[number] else { return true }
+        guard let activity = activities[number], conditions.devices.isEmpty else { return true }
         if conditions.breakpoints.contains(where: { activity.mayExecute($0) }) { return true }
         if conditions.watches.contains(where: { $0.kind != .write || activity.mayWrite($0.start, $0.length) }) {
             return true

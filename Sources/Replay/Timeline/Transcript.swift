@@ -13,8 +13,6 @@ package final class Transcript {
     package private(set) var count = 0
     /// The UART's data register is the divisor now (LCR bit 7).
     private var isDivisor = false
-    /// Gets the bytes as they are written for the first time.
-    package var onNew: (([UInt8]) -> Void)?
 
     package init(source: UInt16, port: UInt16) {
         self.source = source
@@ -36,7 +34,6 @@ package final class Transcript {
         let fresh = Array(new.suffix(count - bytes.count))
         bytes += fresh
         positions += Array(repeating: position, count: fresh.count)
-        onNew?(fresh)
     }
 
     func visit(_ visitor: inout StateVisitor) {

@@ -1,0 +1,49 @@
+import ArgumentParser
+import Foundation
+import GDBStub
+import Replay
+
+/// `emu debug`: gdb on a recording, connected.
+struct DebugCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "debug", abstract: "Start gdb on a recording.",
+        discussion: "gdb's own commands work, reverse-stepi and reverse-continue too; “monitor help” lists what else there is.")
+
+    @Argument(help: "The recording.")
+    var file: String
+    @Argument(help: "A kernel with symbols (vmlinux).")
+    var symbols: String?
+    @Option(help: ArgumentHelp("Start at this position.", valueName: "position"))
+    var until: UInt64?
+    @Option(help: ArgumentHelp("Start where the console has shown this text.", valueName: "text"))
+    var untilText: String?
+    @Option(help: ArgumentHelp("The gdb to start.", valueName: "program"))
+    var gdbProgram = "gdb"
+    @Option(name: .customLong("gdb-argument"), help: ArgumentHelp("One more argument for gdb; may be repeated.", valueName: "text"))
+    var gdbArguments: [String] = []
+    @OptionGroup var travel: TravelOptions
+    @OptionGroup var images: ImageOptions
+
+    func run() throws {
+        let session = try ReplaySession(file: file, replacements: images.replacements)
+        let server = try DebugServer(session, travel)
+        _ = try server.go(until: until, text: untilText)
+        let socket: GDBServer
+        do { socket = try GDBServer(host: "", port: 0) } catch { throw UserError("\(error)") }
+        // Ctrl-C is for gdb, which asks us to stop.
+        signal(SIGINT, SIG_IGN)
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments =
+            [gdbProgram, "-q", "-iex", "set confirm off", "-ex", "target remote 127.0.0.1:\(socket.port)"] + gdbArguments
+            + (symbols.map { [$0] } ?? [])
+        do { try process.run() } catch { throw UserError("\(gdbProgram) cannot be started: \(error)") }
+        // gdb comes once; it may go and come again until it ends.
+        while process.isRunning {
+            guard try socket.waitForDebugger(milliseconds: 200) else { continue }
+            if try socket.serve(server.makeSession) == .killed { break }
+        }
+        process.waitUntilExit()
+        if process.terminationStatus == 127 { throw UserError("\(gdbProgram): there is no such program; --gdb-program says which") }
+    }
+}
