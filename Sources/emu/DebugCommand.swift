@@ -30,20 +30,25 @@ struct DebugCommand: ParsableCommand {
         _ = try server.go(until: until, text: untilText)
         let socket: GDBServer
         do { socket = try GDBServer(host: "", port: 0) } catch { throw UserError("\(error)") }
-        // Ctrl-C is for gdb, which asks us to stop.
-        signal(SIGINT, SIG_IGN)
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments =
+        let arguments =
             [gdbProgram, "-q", "-iex", "set confirm off", "-ex", "target remote 127.0.0.1:\(socket.port)"] + gdbArguments
             + (symbols.map { [$0] } ?? [])
-        do { try process.run() } catch { throw UserError("\(gdbProgram) cannot be started: \(error)") }
-        // gdb comes once; it may go and come again until it ends.
-        while process.isRunning {
+        // Not by `Process`: gdb is to stay in the terminal's foreground.
+        var child = pid_t()
+        var words = arguments.map { strdup($0) } + [nil]
+        defer { for word in words { free(word) } }
+        let result = posix_spawnp(&child, gdbProgram, nil, nil, &words, environ)
+        guard result == 0 else {
+            throw UserError("\(gdbProgram) cannot be started: \(String(cString: strerror(result))); --gdb-program says which")
+        }
+        // Ctrl-C is for gdb, which asks us to stop.
+        signal(SIGINT, SIG_IGN)
+        var status: Int32 = 0
+        // gdb may go and come again, until it ends.
+        while waitpid(child, &status, WNOHANG) == 0 {
             guard try socket.waitForDebugger(milliseconds: 200) else { continue }
             if try socket.serve(server.makeSession) == .killed { break }
         }
-        process.waitUntilExit()
-        if process.terminationStatus == 127 { throw UserError("\(gdbProgram): there is no such program; --gdb-program says which") }
+        _ = waitpid(child, &status, 0)
     }
 }

@@ -9,7 +9,9 @@ import MachineState
 /// It is a cache: what belongs to another recording, or was written by a program that saves state otherwise, is left
 /// alone, and made again when asked for.
 struct IndexFile {
-    static let magic: [UInt8] = [0x89, 0x45, 0x4D, 0x55, 0x49, 0x44, 0x58, 0x0A]
+    /// A signature, and the format's version.
+    static let magic: [UInt8] = [0x89, 0x45, 0x4D, 0x55, 0x49, 0x44, 0x58, version]
+    private static let version: UInt8 = 1
     private static let footerMagic: UInt32 = 0x5844_4945
     private static let footerSize = 24
     private static let maxDirectory = 1 << 30
@@ -192,8 +194,11 @@ struct IndexFile {
         let file = try LogFile.read(path)
         let damaged = LogError("\(path): is damaged, or not an index; “emu index” makes it again")
         let size = file.size
-        guard size >= UInt64(magic.count + footerSize), let start = try file.read(at: 0, count: magic.count), start == magic,
-            let footer = try file.read(at: size - UInt64(footerSize), count: footerSize),
+        guard size >= UInt64(magic.count + footerSize), let start = try file.read(at: 0, count: magic.count),
+            start.dropLast() == magic.dropLast()
+        else { throw damaged }
+        if start != magic { return nil }
+        guard let footer = try file.read(at: size - UInt64(footerSize), count: footerSize),
             LogLayout.get32(footer, 20) == footerMagic
         else { throw damaged }
         let offset = LogLayout.get64(footer, 0)
