@@ -97,7 +97,8 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: path) }
         let header = timeline.door.reader.header
         let live = LiveBoundary(pace: .free, origin: machine.moment)
-        let typist = Typist(["echo $((7*8))\n", "poweroff -f\n"], live)
+        // After a delivery the first prompt is still to come: what waits already answers it.
+        let typist = Typist((phase > 0 ? [""] : []) + ["echo $((7*8))\n", "poweroff -f\n"], live)
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: typist)
         // Input that waits already when the run is taken over.
         live.push(source: Channel.serial0.rawValue, bytes: Array("echo early\n".utf8))
@@ -105,7 +106,7 @@ import Testing
             wrapping: live, continuing: timeline.door, writer: try LogWriter(path: path, header: header), header: header)
         recorder.memory = machine
         machine.replaceDoor(recorder)
-        #expect(try machine.run(until: 20_000_000_000) == .ended(.poweredOff, code: nil))
+        #expect(try machine.run(until: machine.cpu.position + 500_000_000) == .ended(.poweredOff, code: nil), "\(typist.console)")
         #expect(typist.console.contains("56"))
         #expect(typist.console.contains("early"))
 
