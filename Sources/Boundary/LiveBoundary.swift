@@ -45,17 +45,27 @@ package final class LiveBoundary: HostBoundary, Sendable {
     private let pace: Pace
     private let slice: Position
     private let digestInterval: Position
+    /// The moment that a run is taken over at; nil for a run from power-on.
+    private let origin: Moment?
     private let clock = ContinuousClock()
     private let started: ContinuousClock.Instant
 
     /// - Parameters:
     ///   - slice: instructions between looks at the queue.
     ///   - digestInterval: instructions between checkpoints, 0 for none.
-    package init(pace: Pace, slice: Position = 100_000, digestInterval: Position = 0) {
+    ///   - origin: the moment at which this door takes over from another. Nothing comes in then, only later: what an
+    ///     instruction does to start the moment may be over already, and a moment cannot say so.
+    package init(pace: Pace, slice: Position = 100_000, digestInterval: Position = 0, origin: Moment? = nil) {
+        self.origin = origin
         self.pace = pace
         self.slice = slice
         self.digestInterval = digestInterval
         started = clock.now
+        if let origin {
+            drainedPosition.store(origin.position, ordering: .relaxed)
+            drainedTime.store(origin.time, ordering: .relaxed)
+            present.store(origin.time, ordering: .relaxed)
+        }
     }
 
     /// Says where a channel's output goes. Once per source, before the run.
@@ -80,7 +90,8 @@ package final class LiveBoundary: HostBoundary, Sendable {
     }
     package var quitRequested: Bool { quitDue.load(ordering: .acquiring) <= virtualTime }
     package func endRequested(at now: Moment) -> EndReason? {
-        quitDue.load(ordering: .acquiring) <= now.time ? .quit : nil
+        if let origin, now.position == origin.position, now.time == origin.time { return nil }
+        return quitDue.load(ordering: .acquiring) <= now.time ? .quit : nil
     }
 
     package func horizon(after now: Moment) -> Position { now.position + slice }
@@ -112,7 +123,7 @@ package final class LiveBoundary: HostBoundary, Sendable {
 
     private var elapsed: UInt64 {
         let (seconds, attoseconds) = (clock.now - started).components
-        return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+        return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000) + (origin?.time ?? 0)
     }
 
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {

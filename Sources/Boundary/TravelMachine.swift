@@ -34,6 +34,42 @@ package struct WatchRange: Hashable, Sendable {
     }
 }
 
+/// Accesses to devices to be reported, by port or physical address.
+package struct DeviceRange: Hashable, Sendable {
+    package var isPort: Bool
+    package var start: UInt64
+    /// 1 or more.
+    package var length: UInt64
+    package init(isPort: Bool, start: UInt64, length: UInt64) {
+        self.isPort = isPort
+        self.start = start
+        self.length = length
+    }
+}
+
+/// An access of the processor to a device.
+package struct DeviceAccess: Hashable, Sendable {
+    package var isPort: Bool
+    package var address: UInt64
+    /// Bytes.
+    package var width: Int
+    package var isWrite: Bool
+    /// Read or written.
+    package var value: UInt64
+    /// The instruction that makes it.
+    package var by: Place
+    package var pc: UInt64
+    package init(isPort: Bool, address: UInt64, width: Int, isWrite: Bool, value: UInt64, by: Place, pc: UInt64) {
+        self.isPort = isPort
+        self.address = address
+        self.width = width
+        self.isWrite = isWrite
+        self.value = value
+        self.by = by
+        self.pc = pc
+    }
+}
+
 /// What a debugger wants to be stopped for.
 package struct StopConditions: Sendable, Equatable {
     /// Linear addresses of instructions.
@@ -41,8 +77,9 @@ package struct StopConditions: Sendable, Equatable {
     package var watches: [WatchRange] = []
     /// Vectors of interrupts and exceptions whose delivery stops.
     package var vectors: Set<UInt8> = []
+    package var devices: [DeviceRange] = []
     package init() {}
-    package var isEmpty: Bool { breakpoints.isEmpty && watches.isEmpty && vectors.isEmpty }
+    package var isEmpty: Bool { breakpoints.isEmpty && watches.isEmpty && vectors.isEmpty && devices.isEmpty }
 }
 
 /// Why `TravelMachine.travel` came back.
@@ -55,6 +92,8 @@ package enum TravelStop: Sendable, Equatable {
     case watch(WatchRange, address: UInt64, by: Place, pc: UInt64, isDMA: Bool)
     /// This vector has been delivered; its handler is next.
     case delivered(UInt8)
+    /// The instruction before has accessed a device.
+    case device(DeviceAccess)
     /// The run is over.
     case ended(EndReason)
 }

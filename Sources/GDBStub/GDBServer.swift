@@ -50,6 +50,14 @@ package final class GDBServer {
 
     deinit { close(listener) }
 
+    /// True when a debugger is at the door.
+    package func waitForDebugger(milliseconds: Int32) throws -> Bool {
+        var poll = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
+        let count = Glibc.poll(&poll, 1, milliseconds)
+        if count < 0, errno != EINTR { throw Failure(description: "poll: \(String(cString: strerror(errno)))") }
+        return count > 0
+    }
+
     /// Waits for a debugger and serves it until it goes.
     package func serve(_ makeSession: () -> GDBSession) throws -> Ending {
         var peer: Int32 = -1

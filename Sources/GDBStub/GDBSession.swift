@@ -228,7 +228,7 @@ package final class GDBSession {
     private func report(_ stop: TimelineStop) -> String {
         var text = "T05"
         switch stop {
-        case .reached, .delivered: break
+        case .reached, .delivered, .device: break
         case .breakpoint(let address):
             if reportsBreakpointKind { text += softBreakpoints.contains(address) ? "swbreak:;" : "hwbreak:;" }
         case .watch(let range, let address, _, _, _):

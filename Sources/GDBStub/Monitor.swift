@@ -16,6 +16,10 @@ package final class Monitor {
         checkpoint                how many checkpoints there are, and how much memory they take
         events [COUNT]            the next events of the log
         who-wrote ADDRESS[:LENGTH]   go back to the instruction that wrote there last
+        next WHAT                 go on to where something happens: exec A, write A:N, read A:N, access A:N, vector N,
+                                  interrupt, exception, port N, mmio A:N; commas between alternatives
+        previous WHAT             the same, back
+        find TEXT, rfind TEXT     go on, or back, to where the console has shown a text
         registers                 the processor's state
         devices [NAME]            the devices inside, or one's state
         After a seek, gdb must be told to look again: maintenance flush register-cache, or stepi.
@@ -42,6 +46,21 @@ package final class Monitor {
                 return "\(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB\n"
             case "events"?: return try events(words, timeline)
             case "who-wrote"?: return try whoWrote(words, session)
+            case "next"?, "previous"?:
+                let conditions = try StopExpression.parse(words.dropFirst().joined(separator: " "))
+                let stop =
+                    words[0] == "next"
+                    ? try timeline.runForward(conditions: conditions, poll: session.wantsInterrupt)
+                    : try timeline.runBackward(conditions: conditions, poll: session.wantsInterrupt)
+                return stop.text + "\n" + when(timeline)
+            case "find"?, "rfind"?:
+                let text = Array(words.dropFirst().joined(separator: " ").utf8)
+                if text.isEmpty { return "find TEXT, rfind TEXT\n" }
+                _ =
+                    words[0] == "find"
+                    ? try timeline.runForward(toText: text, poll: session.wantsInterrupt)
+                    : try timeline.runBackward(toText: text, poll: session.wantsInterrupt)
+                return when(timeline)
             case "registers"?:
                 return session.target.describeState("cpu.").map { "\($0.name.dropFirst(4)) \($0.value)\n" }.joined()
             case "devices"?:

@@ -4,7 +4,7 @@ import MachineState
 
 /// The devices' ends of all channels, leading to one door.
 final class ChannelTable {
-    private unowned let door: any HostBoundary
+    unowned var door: any HostBoundary
     /// The present moment, asked for with every message.
     var now: () -> Moment = { Moment(position: 0, time: 0) }
     /// Gets what the door throws: a device's call cannot throw.

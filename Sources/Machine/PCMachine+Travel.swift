@@ -17,6 +17,8 @@ extension PCMachine: TravelMachine {
         var vectors = InlineArray<4, UInt64>(repeating: 0)
         for vector in conditions.vectors { vectors[Int(vector >> 6)] |= 1 << UInt64(vector & 63) }
         debugger.stopVectors = vectors
+        deviceStops = conditions.devices
+        deviceAccess = nil
         debugger.stopPhase = target.phase
         debugger.stopPosition = target.position
         debugger.clearPending()
@@ -26,6 +28,7 @@ extension PCMachine: TravelMachine {
         defer {
             debugger.stopPosition = .max
             debugger.stopVectors = InlineArray(repeating: 0)
+            deviceStops = []
         }
         switch try run(until: .max) {
         case .ended(let reason, _): return .ended(reason)
@@ -39,8 +42,22 @@ extension PCMachine: TravelMachine {
                 start: hit.watch.start, length: hit.watch.length, kind: WatchRange.Kind(hit.watch.kind))
             return .watch(
                 range, address: hit.address, by: Place(hit.position, phase: hit.phase), pc: hit.pc, isDMA: hit.isDMA)
+        case .requested: return deviceAccess.map { .device($0) } ?? .reached
         case .reached, nil: return .reached
         }
+    }
+
+    /// An access to a device is being made: the machine stops after it if it is asked for.
+    func noteAccess(_ isPort: Bool, _ address: UInt64, _ width: Int, isWrite: Bool, _ value: UInt64) {
+        let isMeant = deviceStops.contains {
+            $0.isPort == isPort && address < $0.start &+ $0.length && $0.start < address &+ UInt64(width)
+        }
+        guard isMeant, deviceAccess == nil else { return }
+        let position = cpu.exactPosition
+        deviceAccess = DeviceAccess(
+            isPort: isPort, address: address, width: width, isWrite: isWrite, value: value,
+            by: Place(position, phase: cpu.debugger.phase(at: position)), pc: cpu.exactPC)
+        cpu.debugger.requestStop()
     }
 
     package func saveState() -> [[UInt8]] {

@@ -25,7 +25,7 @@ package final class PCMachine {
     /// All other devices; nil at the devices cut.
     package let board: PCBoard?
     package private(set) var clock: VirtualClock
-    private let door: any HostBoundary
+    private var door: any HostBoundary
     private let bus = Bus()
     private let scheduler = Scheduler()
     private let image: BootImage
@@ -38,6 +38,9 @@ package final class PCMachine {
     /// The last moment of the run loop.
     private var seen = Moment(position: .max, time: .max)
     private var outcome: Outcome?
+    /// Accesses to devices that a debugger wants to hear of, and the first one of the present instruction.
+    var deviceStops: [DeviceRange] = []
+    var deviceAccess: DeviceAccess?
 
     /// - Parameters:
     ///   - image: what RAM and CPU hold at power-on.
@@ -81,6 +84,12 @@ package final class PCMachine {
         channels.park = { [unowned self] in park($0) }
         board?.reset()
         try powerOn()
+    }
+
+    /// Puts another door in, between two runs: a replay goes live. The new one must let nothing in at this moment.
+    package func replaceDoor(_ door: any HostBoundary) {
+        self.door = door
+        channels.door = door
     }
 
     // MARK: Time
@@ -331,6 +340,12 @@ package final class PCMachine {
     }
 
     private func read(_ space: Region.Space, _ address: UInt64, _ width: Int, _ question: Question) -> UInt64 {
+        let value = answer(space, address, width, question)
+        if !deviceStops.isEmpty { noteAccess(space == .port, address, width, isWrite: false, value) }
+        return value
+    }
+
+    private func answer(_ space: Region.Space, _ address: UInt64, _ width: Int, _ question: Question) -> UInt64 {
         let now = exactMoment
         if board != nil || bus.target(space, address) != nil {
             scheduler.now = now.time
@@ -343,6 +358,7 @@ package final class PCMachine {
     }
 
     private func write(_ space: Region.Space, _ address: UInt64, _ width: Int, _ value: UInt64, _ effect: Effect) {
+        if !deviceStops.isEmpty { noteAccess(space == .port, address, width, isWrite: true, value) }
         let now = exactMoment
         if board != nil || bus.target(space, address) != nil {
             scheduler.now = now.time

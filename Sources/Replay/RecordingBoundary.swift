@@ -19,6 +19,23 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         self.header = header
     }
 
+    /// A recording that begins like another one: everything that `replay` has taken from its log is in it already, so
+    /// that it needs nothing of the other. Only at the inputs cut.
+    package init(
+        wrapping inner: any HostBoundary, continuing replay: ReplayBoundary, writer: LogWriter, header: LogHeader
+    ) throws {
+        self.inner = inner
+        self.writer = writer
+        self.header = header
+        output = replay.sentSoFar
+        let end = replay.eventNumber
+        try replay.reader.forEachEvent { number, event in
+            if number >= end { return false }
+            writer.append(event)
+            return true
+        }
+    }
+
     /// Why the recording cannot go on; the run must end.
     package var failure: LogError? { writer.failure }
 

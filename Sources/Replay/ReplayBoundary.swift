@@ -21,6 +21,8 @@ package final class ReplayBoundary: HostBoundary {
     package private(set) var endReason: EndReason?
     private var lastPosition: Position = 0
     private var output = StateDigest()
+    /// Digest of what was sent at the inputs cut.
+    var sentSoFar: StateDigest { output }
     /// The inside's RAM, for DMA within transactions.
     package weak var memory: (any InsideMemory)?
     /// Reads a part of a disk image that the header names; false when it cannot.
@@ -31,6 +33,8 @@ package final class ReplayBoundary: HostBoundary {
     package var onSend: ((_ source: UInt16, _ bytes: [UInt8]) -> Void)?
     /// Gets the port writes of a devices recording: what a console shows is in there.
     package var onPortWrite: ((_ port: UInt16, _ value: UInt64) -> Void)?
+    /// Keeps what the guest writes to its console, if someone wants it.
+    package var transcript: Transcript?
     /// A damaged log found while replaying.
     package private(set) var damage: LogError?
 
@@ -86,6 +90,7 @@ package final class ReplayBoundary: HostBoundary {
         visitor.field("isExhausted", &isExhausted)
         visitor.field("lastPosition", &lastPosition)
         visitor.field("output", &output.value)
+        transcript?.visit(&visitor)
         guard visitor.mode == .load, visitor.failure == nil else { return }
         endReason = nil
         stopIndex = -1
@@ -203,6 +208,7 @@ package final class ReplayBoundary: HostBoundary {
             output.mix(UInt64(source))
             bytes.withUnsafeBytes { output.mix(bytes: $0) }
             onSend?(source, bytes)
+            transcript?.sent(source, bytes, at: now.position)
             return
         }
         try takeWithin(now)
@@ -213,7 +219,10 @@ package final class ReplayBoundary: HostBoundary {
                 event: eventNumber - 1, moment: now, place: names(event), expected: "write of 0x\(String(event.value, radix: 16))",
                 actual: "0x\(String(actual.value, radix: 16))")
         }
-        if case .portWrite(let port, _, let value) = effect { onPortWrite?(port, value) }
+        if case .portWrite(let port, _, let value) = effect {
+            onPortWrite?(port, value)
+            transcript?.written(port, value, at: now.position)
+        }
     }
 
     /// Bus masters work while the CPU is halted. What they did before it wakes is in the log before the idle time.

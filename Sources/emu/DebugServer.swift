@@ -44,11 +44,13 @@ struct DebugServer {
     let options: TravelOptions
     let timeline: Timeline
 
-    init(_ session: ReplaySession, _ options: TravelOptions) throws {
+    init(_ session: ReplaySession, _ options: TravelOptions, usesIndex: Bool = true) throws {
         self.session = session
         self.options = options
+        session.door.transcript = Transcript(source: Channel.serial0.rawValue, port: 0x3F8)
         timeline = try Timeline(
             machine: session.machine, door: session.door, memoryLimit: Int(options.checkpointMemory.bytes))
+        if !usesIndex { return }
         let index = session.reader.path + ".index"
         do {
             if FileManager.default.fileExists(atPath: index), try !timeline.useIndex(index) {
@@ -57,15 +59,25 @@ struct DebugServer {
         } catch { Message.say(error.description) }
     }
 
-    func serve(_ address: GDBAddress, until: Position?) throws {
-        if let until { _ = try timeline.seek(to: Place(until)) }
+    /// Goes to where the options say. Nil: they say nothing.
+    func go(until: Position?, text: String?) throws -> TimelineStop? {
+        var stop: TimelineStop?
+        if let until { stop = try timeline.seek(to: Place(until)) }
+        if let text {
+            stop = try timeline.runForward(toText: Array(text.utf8))
+            if case .end? = stop { throw UserError("\(session.reader.path): the console never shows “\(text)”") }
+        }
+        return stop
+    }
+
+    func serve(_ address: GDBAddress) throws {
         let server: GDBServer
         do { server = try GDBServer(host: address.host, port: address.port) } catch { throw UserError("--gdb: \(error)") }
         Message.say("waiting for gdb: target remote \(address.host.isEmpty ? "" : address.host):\(server.port)")
         while try server.serve(makeSession) == .detached {}
     }
 
-    private func makeSession() -> GDBSession {
+    func makeSession() -> GDBSession {
         let header = session.reader.header
         let architecture =
             switch options.gdbArchitecture {

@@ -21,7 +21,8 @@ struct Emu: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self,
-            IndexCommand.self, BenchCommand.self, ScreenshotCommand.self,
+            IndexCommand.self, QueryCommand.self, WhoWroteCommand.self, DebugCommand.self, BenchCommand.self,
+            ScreenshotCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 }

@@ -16,8 +16,7 @@ struct IndexCommand: ParsableCommand {
     func run() throws {
         for file in files {
             let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
-            let timeline = try Timeline(
-                machine: session.machine, door: session.door, memoryLimit: Int(travel.checkpointMemory.bytes))
+            let timeline = try DebugServer(session, travel, usesIndex: false).timeline
             let progress = Progress(total: session.reader.chunks.last?.firstPosition ?? 0)
             let size = try timeline.writeIndex(file + ".index", poll: {
                 progress.show(timeline.place.position)

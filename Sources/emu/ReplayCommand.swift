@@ -96,15 +96,30 @@ struct ReplayCommand: ParsableCommand {
     var file: String
     @Option(help: ArgumentHelp("Stop at this position (instructions since power-on).", valueName: "position"))
     var until: UInt64?
+    @Option(help: ArgumentHelp("Stop when the console has shown this text.", valueName: "text"))
+    var untilText: String?
     @Option(help: ArgumentHelp("Wait for gdb at this address: [HOST]:PORT.", valueName: "address"))
     var gdb: GDBAddress?
     @OptionGroup var travel: TravelOptions
+    @OptionGroup var live: LiveOptions
     @OptionGroup var images: ImageOptions
     @OptionGroup var engine: EngineOptions
 
     func run() throws {
         let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
-        if let gdb { return try DebugServer(session, travel).serve(gdb, until: until) }
+        if live.live || gdb != nil || untilText != nil {
+            if live.live { try GoLive.check(session) }
+            let server = try DebugServer(session, travel)
+            let started = ContinuousClock.now
+            _ = try server.go(until: until, text: untilText)
+            if live.live || gdb == nil, let transcript = session.door.transcript {
+                FileHandle.standardOutput.write(Data(transcript.bytes.prefix(transcript.count)))
+            }
+            if live.live { return try GoLive(session, live).run(server.timeline) }
+            if let gdb { return try server.serve(gdb) }
+            let elapsed = Message.decimal((ContinuousClock.now - started).seconds)
+            return Message.say("stopped at position \(server.timeline.place); \(session.summary); \(elapsed) s")
+        }
         session.door.onSend = { source, bytes in
             if source == Channel.serial0.rawValue { FileHandle.standardOutput.write(Data(bytes)) }
         }

@@ -41,23 +41,26 @@ extension DifferentialTests {
             code.update(from: [0xD9, test.code, 0x0F, 0x0B], count: 4)
             var random = XorShift(seed: UInt64(test.code))
             var worst: UInt64 = 0
+            var compared = 0
             for _ in 0..<20_000 {
                 var x = random.extended(test.exponents)
                 if test.code == 0xF1 { x = Self.absolute(x) }
                 let y = random.extended(-20...20)
                 var c = X87Context(control: 0x37F)
                 let ours = test.evaluate(x, y, &c)
-                let theirs = Self.native(x, y)
+                guard let theirs = Self.native(x, y) else { continue }
+                compared += 1
                 let distance = Self.distance(ours, theirs)
                 worst = max(worst, distance)
                 #expect(distance <= 2, "\(test.name) of \(x), \(y): \(ours), the host has \(theirs)")
                 if distance > 2 { break }
             }
+            #expect(compared > 10_000)
             print("\(test.name): at most \(worst) units in the last place from the host")
         }
 
-        /// ST(0) after the program, with `x` in ST(0) and `y` in ST(1).
-        private static func native(_ x: Float80Bits, _ y: Float80Bits) -> Float80Bits {
+        /// ST(0) after the program, with `x` in ST(0) and `y` in ST(1). Nil: the host was too busy to run it in time.
+        private static func native(_ x: Float80Bits, _ y: Float80Bits) -> Float80Bits? {
             var state = OracleState()
             state.rip = UInt64(ORACLE_CODE)
             state.flags = 0x202
@@ -71,7 +74,7 @@ extension DifferentialTests {
                         fx.storeBytes(of: value.signExponent, toByteOffset: 40 + index * 16, as: UInt16.self)
                     }
                 }
-                _ = oracle_run(state, 64)
+                guard oracle_run(state, 64) == 0 else { return nil }
                 return withUnsafeBytes(of: &state.pointee.fx) { fx in
                     Float80Bits(
                         significand: fx.load(fromByteOffset: 32, as: UInt64.self),

@@ -118,7 +118,7 @@ import Testing
     @Test(.enabled(if: isGuestHere, comment), .enabled(if: gdb != nil, "there is no gdb"), arguments: BoundaryKind.allCases)
     func gdbSeesWhatHappened(boundary: BoundaryKind) throws {
         let run = try #require(RecordedRun.of(boundary))
-        let count = ProcessInfo.processInfo.environment["EMU_TEST_GDB_OPERATIONS"].flatMap(Int.init) ?? 100
+        let count = ProcessInfo.processInfo.environment["EMU_TEST_GDB_OPERATIONS"].flatMap(Int.init) ?? 1000
         let (timeline, machine) = try run.timeline()
 
         // The window ends beyond some interrupts.

@@ -110,6 +110,7 @@ final class RecordedRun: Sendable {
         let door = ReplayBoundary(reader: try LogReader(path: path))
         let machine = try PCMachine(configuration: configuration, image: image, door: door)
         door.memory = machine
+        door.transcript = Transcript(source: Channel.serial0.rawValue, port: 0x3F8)
         return (machine, door)
     }
     func timeline(memoryLimit: Int = 1 << 30) throws -> (timeline: Timeline, machine: PCMachine) {

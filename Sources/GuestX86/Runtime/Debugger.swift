@@ -42,6 +42,8 @@ package final class CPUDebugger {
         case watch(WatchHit)
         /// An interrupt or exception with this vector has been delivered.
         case delivered(UInt8)
+        /// `requestStop` was called during the instruction before.
+        case requested
     }
 
     /// Whether the run loop has to look here at all.
@@ -64,6 +66,7 @@ package final class CPUDebugger {
     /// A hit that waits for the end of its instruction.
     var pendingHit: WatchHit?
     var pendingVector: Int = -1
+    private var isStopRequested = false { didSet { arm() } }
     /// The position at which an interrupt or exception was delivered last, and how many were there.
     package var deliveryPosition: Position = .max
     package var deliveries: UInt32 = 0
@@ -72,7 +75,7 @@ package final class CPUDebugger {
 
     private func arm() {
         isArmed =
-            stopPosition != .max || !breakpoints.isEmpty || !watches.isEmpty
+            isStopRequested || stopPosition != .max || !breakpoints.isEmpty || !watches.isEmpty
             || (0..<4).contains { stopVectors[$0] != 0 }
     }
 
@@ -87,7 +90,16 @@ package final class CPUDebugger {
     package func clearPending() {
         pendingHit = nil
         pendingVector = -1
+        isStopRequested = false
         stop = nil
+    }
+
+    /// Stops after the present instruction, which accesses a device.
+    package func requestStop() { isStopRequested = true }
+    /// True once after `requestStop`.
+    func takeStopRequest() -> Bool {
+        defer { if isStopRequested { isStopRequested = false } }
+        return isStopRequested
     }
 
     func isBreakpoint(_ linear: UInt64) -> Bool {
@@ -158,6 +170,10 @@ extension X86CPU {
         if let hit = debugger.pendingHit {
             debugger.pendingHit = nil
             debugger.stop = .watch(hit)
+            return true
+        }
+        if debugger.takeStopRequest() {
+            debugger.stop = .requested
             return true
         }
         if debugger.pendingVector >= 0 {

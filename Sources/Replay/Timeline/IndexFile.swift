@@ -9,7 +9,9 @@ import MachineState
 /// It is a cache: what belongs to another recording, or was written by a program that saves state otherwise, is left
 /// alone, and made again when asked for.
 struct IndexFile {
-    static let magic: [UInt8] = [0x89, 0x45, 0x4D, 0x55, 0x49, 0x44, 0x58, 0x0A]
+    /// A signature, and the format's version.
+    static let magic: [UInt8] = [0x89, 0x45, 0x4D, 0x55, 0x49, 0x44, 0x58, version]
+    private static let version: UInt8 = 1
     private static let footerMagic: UInt32 = 0x5844_4945
     private static let footerSize = 24
     private static let maxDirectory = 1 << 30
@@ -19,6 +21,8 @@ struct IndexFile {
     let checkpoints: [Checkpoint]
     let activities: [Int: ActivitySummary]
     let endPlace: Place
+    let console: [UInt8]
+    let consolePositions: [Position]
 
     /// Everything but the pages and groups themselves.
     struct Directory {
@@ -45,6 +49,8 @@ struct IndexFile {
         var groupSums: [UInt32] = []
         var checkpoints: [Entry] = []
         var activities: [Activity] = []
+        var console: [UInt8] = []
+        var consolePositions: [UInt64] = []
 
         mutating func visit(_ visitor: inout StateVisitor) {
             visitor.field("key", &key)
@@ -67,6 +73,8 @@ struct IndexFile {
                 visitor.field("number", &activity.number)
                 visitor.field("bits", &activity.bits)
             }
+            visitor.field("console", &console)
+            visitor.field("consolePositions", &consolePositions)
         }
     }
 
@@ -90,7 +98,8 @@ struct IndexFile {
 
     /// Writes a file and puts it in place when it is whole. Gives its size in bytes.
     static func write(
-        _ path: String, key: UInt64, checkpoints: [Checkpoint], activities: [Int: ActivitySummary], endPlace: Place
+        _ path: String, key: UInt64, checkpoints: [Checkpoint], activities: [Int: ActivitySummary], endPlace: Place,
+        transcript: Transcript?
     ) throws(LogError) -> UInt64 {
         let temporary = path + ".new"
         let file = try LogFile.create(temporary)
@@ -98,6 +107,8 @@ struct IndexFile {
         directory.key = key
         directory.endPosition = endPlace.position
         directory.endPhase = endPlace.phase
+        directory.console = transcript?.bytes ?? []
+        directory.consolePositions = transcript?.positions ?? []
         var offset = UInt64(magic.count)
         var buffer = magic
         func put(_ bytes: [UInt8], _ offsets: inout [UInt64], _ sums: inout [UInt32]) throws(LogError) {
@@ -183,8 +194,11 @@ struct IndexFile {
         let file = try LogFile.read(path)
         let damaged = LogError("\(path): is damaged, or not an index; “emu index” makes it again")
         let size = file.size
-        guard size >= UInt64(magic.count + footerSize), let start = try file.read(at: 0, count: magic.count), start == magic,
-            let footer = try file.read(at: size - UInt64(footerSize), count: footerSize),
+        guard size >= UInt64(magic.count + footerSize), let start = try file.read(at: 0, count: magic.count),
+            start.dropLast() == magic.dropLast()
+        else { throw damaged }
+        if start != magic { return nil }
+        guard let footer = try file.read(at: size - UInt64(footerSize), count: footerSize),
             LogLayout.get32(footer, 20) == footerMagic
         else { throw damaged }
         let offset = LogLayout.get64(footer, 0)
@@ -215,7 +229,8 @@ struct IndexFile {
         }
         return IndexFile(
             pages: pages, checkpoints: checkpoints, activities: activities,
-            endPlace: Place(directory.endPosition, phase: directory.endPhase))
+            endPlace: Place(directory.endPosition, phase: directory.endPhase), console: directory.console,
+            consolePositions: directory.consolePositions)
     }
 }
 

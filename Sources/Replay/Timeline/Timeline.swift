@@ -8,6 +8,8 @@ package enum TimelineStop: Sendable, Equatable {
     /// Forwards the access has just been made; backwards it is about to be made.
     case watch(WatchRange, address: UInt64, by: Place, pc: UInt64, isDMA: Bool)
     case delivered(UInt8)
+    /// As for `watch`.
+    case device(DeviceAccess)
     /// There is nothing before.
     case start
     /// The recording's end.
@@ -68,6 +70,7 @@ package final class Timeline {
         for section in checkpoints.all[0].sections { section.bytes.withUnsafeBytes { digest.mix(bytes: $0) } }
         digest.mix(UInt64(machine.pageCount))
         digest.mix(Self.interval)
+        digest.mix(UInt64(door.transcript?.source ?? .max))
         return digest.value
     }
 
@@ -78,6 +81,9 @@ package final class Timeline {
         checkpoints.add(filed: file.checkpoints)
         activities.merge(file.activities) { old, _ in old }
         endPlace = file.endPlace
+        if let transcript = door.transcript, !transcript.load(bytes: file.console, positions: file.consolePositions) {
+            throw LogError("\(path): is damaged; “emu index” makes it again")
+        }
         return true
     }
 
@@ -89,7 +95,8 @@ package final class Timeline {
             let distance = checkpoint.place.position - (kept.last?.place.position ?? 0)
             if kept.isEmpty || distance >= Self.interval * Position(Self.indexedShare) { kept.append(checkpoint) }
         }
-        return try IndexFile.write(path, key: indexKey, checkpoints: kept, activities: activities, endPlace: endPlace)
+        return try IndexFile.write(path, key: indexKey, checkpoints: kept, activities: activities, endPlace: endPlace,
+            transcript: door.transcript)
     }
 
     /// Where the cursor is.
@@ -122,6 +129,7 @@ package final class Timeline {
             case .watch(let range, let address, let by, let pc, let isDMA):
                 return .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)
             case .delivered(let vector): return .delivered(vector)
+            case .device(let access): return .device(access)
             case .ended: continue
             }
             if poll() { return .interrupted }
@@ -157,6 +165,45 @@ package final class Timeline {
     package func seek(toEvent event: UInt64, poll: () -> Bool = { false }) throws -> TimelineStop {
         guard let position = try door.reader.position(ofEvent: event) else { return try seek(to: .never, poll: poll) }
         return try seek(to: Place(position), poll: poll)
+    }
+
+    /// Goes on to where the console has shown `text` after the present place. The door must keep a transcript.
+    package func runForward(toText text: [UInt8], poll: () -> Bool = { false }) throws -> TimelineStop {
+        guard let transcript = door.transcript, !text.isEmpty else { return .reached }
+        let start = transcript.count
+        var searched = start
+        while true {
+            if let (position, count) = transcript.first(text, after: max(searched, start)) {
+                return try seek(toByte: count, of: transcript, writtenAt: position, poll: poll)
+            }
+            searched = max(start, transcript.bytes.count - text.count)
+            if let endReason { return .end(endReason) }
+            // What the index has of the console reaches to the end.
+            if let endPlace, transcript.bytes.count > transcript.count { return try seek(to: endPlace, poll: poll) }
+            let stop = try runForward(
+                to: Place(place.position + Self.interval / 4), conditions: StopConditions(), poll: poll)
+            if case .interrupted = stop { return stop }
+        }
+    }
+
+    /// Goes back to where the console had shown `text` last, before the present place.
+    package func runBackward(toText text: [UInt8], poll: () -> Bool = { false }) throws -> TimelineStop {
+        guard let transcript = door.transcript, !text.isEmpty else { return .reached }
+        guard let (position, count) = transcript.last(text, before: transcript.count - 1) else {
+            try restore(checkpoints.all[0])
+            return .start
+        }
+        return try seek(toByte: count, of: transcript, writtenAt: position, poll: poll)
+    }
+
+    /// The first place at which `count` bytes have been written.
+    private func seek(
+        toByte count: Int, of transcript: Transcript, writtenAt position: Position, poll: () -> Bool
+    ) throws -> TimelineStop {
+        let stop = try seek(to: Place(position), poll: poll)
+        if case .interrupted = stop { return stop }
+        while transcript.count < count, !isAtEnd { _ = try stepForward() }
+        return endReason.map { .end($0) } ?? .reached
     }
 
     /// The first place for which `isHereBefore` no longer holds: from the last checkpoint before it by bisection.
@@ -268,6 +315,7 @@ package final class Timeline {
             case .watch(let range, let address, let by, let pc, let isDMA):
                 if by < upper { last = (by, .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)) }
             case .delivered(let vector): if place < upper { last = (place, .delivered(vector)) }
+            case .device(let access): if access.by < upper { last = (access.by, .device(access)) }
             }
         }
         return last
@@ -317,7 +365,7 @@ package final class Timeline {
 
     /// False: no condition can be met in stretch `number`.
     private func mayHit(_ number: Int, _ conditions: StopConditions) -> Bool {
-        guard let activity = activities[number] else { return true }
+        guard let activity = activities[number], conditions.devices.isEmpty else { return true }
         if conditions.breakpoints.contains(where: { activity.mayExecute($0) }) { return true }
         if conditions.watches.contains(where: { $0.kind != .write || activity.mayWrite($0.start, $0.length) }) {
             return true

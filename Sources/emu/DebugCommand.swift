@@ -1,0 +1,55 @@
+import ArgumentParser
+import Foundation
+import GDBStub
+import Replay
+
+/// `emu debug`: gdb on a recording, connected.
+struct DebugCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "debug", abstract: "Start gdb on a recording.",
+        discussion: "gdb's own commands work, reverse-stepi and reverse-continue too; “monitor help” lists what else there is.")
+
+    @Argument(help: "The recording.")
+    var file: String
+    @Argument(help: "A kernel with symbols (vmlinux).")
+    var symbols: String?
+    @Option(help: ArgumentHelp("Start at this position.", valueName: "position"))
+    var until: UInt64?
+    @Option(help: ArgumentHelp("Start where the console has shown this text.", valueName: "text"))
+    var untilText: String?
+    @Option(help: ArgumentHelp("The gdb to start.", valueName: "program"))
+    var gdbProgram = "gdb"
+    @Option(name: .customLong("gdb-argument"), help: ArgumentHelp("One more argument for gdb; may be repeated.", valueName: "text"))
+    var gdbArguments: [String] = []
+    @OptionGroup var travel: TravelOptions
+    @OptionGroup var images: ImageOptions
+    @OptionGroup var engine: EngineOptions
+
+    func run() throws {
+        let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
+        let server = try DebugServer(session, travel)
+        _ = try server.go(until: until, text: untilText)
+        let socket: GDBServer
+        do { socket = try GDBServer(host: "", port: 0) } catch { throw UserError("\(error)") }
+        let arguments =
+            [gdbProgram, "-q", "-iex", "set confirm off", "-ex", "target remote 127.0.0.1:\(socket.port)"] + gdbArguments
+            + (symbols.map { [$0] } ?? [])
+        // Not by `Process`: gdb is to stay in the terminal's foreground.
+        var child = pid_t()
+        var words = arguments.map { strdup($0) } + [nil]
+        defer { for word in words { free(word) } }
+        let result = posix_spawnp(&child, gdbProgram, nil, nil, &words, environ)
+        guard result == 0 else {
+            throw UserError("\(gdbProgram) cannot be started: \(String(cString: strerror(result))); --gdb-program says which")
+        }
+        // Ctrl-C is for gdb, which asks us to stop.
+        signal(SIGINT, SIG_IGN)
+        var status: Int32 = 0
+        // gdb may go and come again, until it ends.
+        while waitpid(child, &status, WNOHANG) == 0 {
+            guard try socket.waitForDebugger(milliseconds: 200) else { continue }
+            if try socket.serve(server.makeSession) == .killed { break }
+        }
+        _ = waitpid(child, &status, 0)
+    }
+}
