@@ -31,7 +31,7 @@ let package = Package(
         .target(name: "CPUCore", dependencies: ["MachineState", "CHost"], swiftSettings: hot),
         .target(name: "DeviceBus", dependencies: ["MachineState"], swiftSettings: hot),
         .target(name: "Boundary", dependencies: ["MachineState"], swiftSettings: hot),
-        .target(name: "GuestX86", dependencies: ["CPUCore", "MachineState"], swiftSettings: hot),
+        .target(name: "GuestX86", dependencies: ["CPUCore", "MachineState", "CHost"], swiftSettings: hot),
         .target(name: "Devices", dependencies: ["DeviceBus", "MachineState"], swiftSettings: hot),
         .target(name: "Replay", dependencies: ["Boundary", "MachineState", "CZstd"], swiftSettings: hot),
         .target(name: "GDBStub", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),

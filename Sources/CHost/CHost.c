@@ -12,3 +12,11 @@ int chost_memory_file(const char *name, size_t size) {
     }
     return descriptor;
 }
+
+int chost_has_sse42(void) {
+#ifdef __x86_64__
+    return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("sse4.2");
+#else
+    return 0;
+#endif
+}

@@ -50,7 +50,7 @@ struct RunCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Date at power-on: utc, localtime, or seconds since 1970.", valueName: "date"))
     var rtc = "utc"
     @Option(help: ArgumentHelp("Instructions between digests in the recording.", valueName: "n"))
-    var digestInterval: UInt64 = 200_000_000
+    var digestInterval: UInt64 = 500_000_000
     @Flag(help: "Use a Linux kernel's 32-bit entry.")
     var entry32 = false
     @Flag(help: "A reset boots again instead of ending the run.")

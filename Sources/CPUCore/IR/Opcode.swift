@@ -111,6 +111,8 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
     case segment32, segment64
     // Helper number b with operands dst, a, imm; `call` may fault, `callPure` neither faults nor leaves
     case call, callPure
+    // Calls helper b, which faults, unless byte a has none of the bits of imm
+    case guardClear8
     // Calls helper b, which faults, unless bits 63...47 of a are all equal: the target of a branch
     case guardCanonical
 
@@ -147,7 +149,11 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
     }
 
     /// What the operation does with the flags.
-    package enum FlagUse: Sendable { case none, writesAll, reads, barrier }
+    package enum FlagUse: Sendable {
+        case none, writesAll, reads, barrier
+        /// Changes some flags and hands the others on: what is not needed afterwards is not needed before.
+        case passes
+    }
 
     /// How the dead-flags pass must treat the operation: a fault or an exit needs the flags as they stand.
     package var flagUse: FlagUse {
@@ -155,9 +161,11 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
         case .addF8 ... .sarFI64, .cmp8 ... .testI64, .negF8 ... .negF64, .mulUF8 ... .imulF64,
             .popcntF8 ... .popcntF64, .cmpxchgF8 ... .cmpxchgF64:
             .writesAll
-        case .adcF8 ... .sbbFI64, .incF8 ... .decF64, .shlF8 ... .shrdF64, .btF8 ... .bsrF64, .cmov8 ... .cmov64,
-            .setcc, .setCarry, .complementCarry:
-            .reads
+        case .adcF8 ... .sbbFI64, .rclF8 ... .rcrF64, .cmov8 ... .cmov64, .setcc: .reads
+        case .incF8 ... .decF64, .shlF8 ... .rorF64, .shldF8 ... .shrdF64, .btF8 ... .bsrF64, .setCarry,
+            .complementCarry:
+            .passes
+        case .guardClear8: .barrier
         case .ld8 ... .brNonzero64, .ldzx8 ... .st128, .call, .callPure, .guardCanonical, .jump ... .stop: .barrier
         default: .none
         }

@@ -470,6 +470,12 @@ package struct Interpreter {
                     if helpers[Int(op.b)](state, UInt(op.dst), UInt(op.a), op.imm) != 0 { return fault(next, state) }
                 }
 
+            case .guardClear8:
+                if (s.get(op.a) as UInt8) & UInt8(truncatingIfNeeded: op.imm) != 0 {
+                    core.pointee.currentOp = next
+                    if helpers[Int(op.b)](state, UInt(op.dst), UInt(op.a), op.imm) != 0 { return fault(next, state) }
+                }
+
             case .brZero8: return branch(core, block, (s.get(op.a) as UInt8) == 0, op.imm)
             case .brZero16: return branch(core, block, (s.get(op.a) as UInt16) == 0, op.imm)
             case .brZero32: return branch(core, block, (s.get(op.a) as UInt32) == 0, op.imm)

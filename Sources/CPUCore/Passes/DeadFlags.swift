@@ -9,6 +9,11 @@ extension BlockBuilder {
             let opcode = ops[index].opcode
             switch opcode.flagUse {
             case .none: break
+            case .passes:
+                if dead, opcode >= .incF8, opcode <= .decF64 {
+                    ops[index].opcode = (opcode <= .incF64 ? Opcode.addI8 : .subI8).sized(opcode.width)
+                    ops[index].imm = 1
+                }
             case .writesAll:
                 if dead, let plain = opcode.withoutFlags { ops[index].opcode = plain }
                 dead = true

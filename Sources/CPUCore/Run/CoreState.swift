@@ -29,6 +29,11 @@ package struct CoreState {
     package var limit: UInt64 = 0
     /// The jump in generated code, as an offset, that led to a PC without known code; 0 for none.
     package var patchSite: UInt64 = 0
+    /// Not 0 while the host's MXCSR serves the guest's floating point and gathers its exception flags.
+    package var fpActive: UInt8 = 0
+    /// MXCSR with everything masked, to nearest, without flags; and a place to store the host's to.
+    package var usualMXCSR: UInt32 = 0x1F80
+    package var mxcsrScratch: UInt32 = 0
     /// The engine that generated code belongs to, unretained.
     package var engine: UnsafeMutableRawPointer?
     /// What slow-path loads return and slow-path stores take: up to 16 bytes.

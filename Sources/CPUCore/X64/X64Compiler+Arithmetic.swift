@@ -189,10 +189,22 @@
             }
         }
 
+        /// The count of a shift when the micro-op before has put a constant there.
+        private func constantCount(_ op: MicroOp) -> UInt8? {
+            guard current > 0, ops[current - 1].opcode == .movI8, ops[current - 1].dst == op.b, op.b != op.a else { return nil }
+            let count = UInt8(truncatingIfNeeded: ops[current - 1].imm) & (op.opcode.width == 3 ? 63 : 31)
+            return count == 0 ? nil : count
+        }
+
         /// dst = a shifted by the count at slot b.
         mutating func shiftVariable(_ shift: HostShift, _ op: MicroOp) {
             let width = op.opcode.width
             let isLive = !deadAfter[current]
+            if !isLive, let count = constantCount(op) {
+                flags = .memory
+                unary(op) { asm, width, operand in asm.shift(shift, width, operand, by: count) }
+                return
+            }
             if isLive, width < 2 { return runOp() }
             if isLive { clobberFlags() } else { flags = .memory }
             // RDX works; RAX is for flags.

@@ -116,8 +116,13 @@
                 asm.lea(width, .rax, .mem(a, 0, index: b))
                 write(width, op.dst, .rax)
             case .call, .callPure:
+                if hostVector(op) { return }
                 if isLight[Int(op.b)] { callHelper() } else { runOp() }
             case .guardCanonical: guardCanonical(op)
+            case .guardClear8:
+                clobberFlags()
+                asm.test(0, place(op.a), immediate: op.imm)
+                slowPath(asm.jump(if: .nz), before: tempSlot)
             case .jump:
                 saveFlags()
                 leaveBlock(to: op.imm)
@@ -280,6 +285,8 @@
         }
 
         mutating func store(_ op: MicroOp) {
+            // STMXCSR: the interpreter's way brings the flags together.
+            if Int32(op.dst) - X64Layout.bias == layout.mxcsr { return runOp() }
             let width = op.opcode.width
             clobberFlags()
             let miss = lookUp(op, bytes: 1 << Int32(width), isWrite: true)

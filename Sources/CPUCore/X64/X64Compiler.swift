@@ -11,6 +11,10 @@
         let stubs: X64Stubs
         /// By helper number: it neither reads nor writes flags or general registers other than its operands.
         let isLight: UnsafePointer<Bool>
+        /// By helper number: the host's instruction for it.
+        let vectors: UnsafePointer<HostVectorOp>
+        /// It has been tried to let the host's MXCSR serve since the last call.
+        var triesFloat = false
 
         /// Where the guest's flags are: `hostFlags` in the state, the host's flags, or both.
         enum FlagPlace { case memory, host, both }
@@ -35,6 +39,9 @@
             /// Temporary in RSI before and after.
             var before: UInt16
             var after: UInt16
+            /// By `callHelper`; and the guest's flags are wanted in the host's afterwards.
+            var isHelper = false
+            var loadsFlags = false
         }
         let slowPaths: UnsafeMutablePointer<SlowPath>
         var slowCount = 0
@@ -51,15 +58,16 @@
         var helperThunk: UnsafeMutablePointer<UInt8>
 
         /// Upper bounds of the code for a block: bytes per micro-op and for the rest.
-        static let bytesPerOp = 160
+        static let bytesPerOp = 192
         static let bytesPerBlock = 512
 
-        init(code: CodeMemory, layout: X64Layout, stubs: X64Stubs, isLight: UnsafePointer<Bool>) {
+        init(code: CodeMemory, layout: X64Layout, stubs: X64Stubs, isLight: UnsafePointer<Bool>, vectors: UnsafePointer<HostVectorOp>) {
             asm = X64Assembler(cursor: code.writable)
             self.code = code
             self.layout = layout
             self.stubs = stubs
             self.isLight = isLight
+            self.vectors = vectors
             deadAfter = .allocate(capacity: BlockBuilder.maxOps)
             slowPaths = .allocate(capacity: BlockBuilder.maxOps)
             exits = .allocate(capacity: 4)
@@ -86,6 +94,7 @@
             ops = block.pointee.ops
             flags = .memory
             tempSlot = Self.noTemp
+            triesFloat = false
             slowCount = 0
             exitCount = 0
             findDeadFlags()
@@ -128,7 +137,7 @@
             while index >= 0 {
                 deadAfter[index] = isDead
                 switch ops[index].opcode.flagUse {
-                case .none: break
+                case .none, .passes: break
                 case .writesAll: isDead = true
                 case .reads, .barrier: isDead = false
                 }
@@ -142,7 +151,8 @@
                 asm.bind(path.place)
                 if path.before != Self.noTemp { asm.store(3, state(path.before), X64Layout.temporary) }
                 asm.movImmediate(.rdx, UInt64(path.op) * 16)
-                asm.call(runOpThunk)
+                asm.call(path.isHelper ? helperThunk : runOpThunk)
+                if path.loadsFlags { loadHostFlags() }
                 if path.after != Self.noTemp { asm.mov(3, X64Layout.temporary, state(path.after)) }
                 asm.jump(to: path.back)
             }
@@ -183,6 +193,7 @@
             asm.movImmediate(.rdx, UInt64(current) * 16)
             asm.call(runOpThunk)
             flags = .memory
+            triesFloat = false
         }
 
         /// Calls a helper that leaves flags and general registers alone.
@@ -192,12 +203,16 @@
             asm.movImmediate(.rdx, UInt64(current) * 16)
             asm.call(helperThunk)
             flags = .memory
+            triesFloat = false
         }
 
         /// The jump at `place` leads to the interpreter's way of doing the present micro-op, which then goes on here.
-        mutating func slowPath(_ place: UnsafeMutablePointer<UInt8>, before: UInt16) {
+        mutating func slowPath(
+            _ place: UnsafeMutablePointer<UInt8>, before: UInt16, isHelper: Bool = false, loadsFlags: Bool = false
+        ) {
             slowPaths[slowCount] = SlowPath(
-                place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot)
+                place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot, isHelper: isHelper,
+                loadsFlags: loadsFlags)
             slowCount += 1
         }
 
@@ -306,11 +321,14 @@
         /// The host's flags are the guest's. Uses RAX.
         mutating func loadFlags() {
             guard flags == .memory else { return }
+            loadHostFlags()
+            flags = .both
+        }
+        private mutating func loadHostFlags() {
             asm.zeroExtend(from: 1, .rax, flagWord)
             // Overflow from bit 0 of AL, then the others from AH.
             asm.arithmetic(.add, 0, .reg(.rax), immediate: 0x7F)
             asm.sahf()
-            flags = .both
         }
 
         /// The host's carry is the guest's; other flags are lost. Uses RAX.

@@ -40,10 +40,12 @@
         /// - Parameters:
         ///   - threshold: the execution at which a block is compiled; 1 is the first.
         ///   - isLight: by helper number, whether it leaves flags and general registers alone.
+        ///   - vectors: by helper number, the host's instruction for it.
+        ///   - mxcsr: offset in the state of the guest's MXCSR.
         package init?(
             memory: EngineMemory, watchful: UnsafeMutablePointer<TLBEntry>, interpreter: Interpreter,
             blocks: BlockCache, helpers: UnsafePointer<MicroHelper>, isLight: UnsafePointer<Bool>,
-            threshold: UInt32
+            vectors: UnsafePointer<HostVectorOp>, mxcsr: UInt16, threshold: UInt32
         ) {
             guard let code = CodeMemory(size: Self.codeBytes) else { return nil }
             self.code = code
@@ -55,13 +57,13 @@
             self.blocks = blocks
             jumpCache = blocks.jumpCache
             entries = memory.entries
-            let layout = X64Layout(memory: memory)
+            let layout = X64Layout(memory: memory, mxcsr: mxcsr)
             stubs = X64Stubs(code: code, layout: layout, helpers: helpers) { state, op in
                 let core = state.assumingMemoryBound(to: CoreState.self)
                 return Unmanaged<X64Engine>.fromOpaque(core.pointee.engine.unsafelyUnwrapped)
                     ._withUnsafeGuaranteedRef { $0.runOp(state, op) }
             }
-            compiler = X64Compiler(code: code, layout: layout, stubs: stubs, isLight: isLight)
+            compiler = X64Compiler(code: code, layout: layout, stubs: stubs, isLight: isLight, vectors: vectors)
             enter = unsafeBitCast(
                 UnsafeRawPointer(stubs.enter), to: (@convention(c) (UnsafeMutableRawPointer, UnsafeRawPointer) -> UInt64).self)
             cursor = code.writable + ((stubs.size + 63) & ~63)

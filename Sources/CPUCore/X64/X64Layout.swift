@@ -22,6 +22,11 @@
         let currentBlock: Int32
         let exitRequest: Int32
         let patchSite: Int32
+        let fpActive: Int32
+        let usualMXCSR: Int32
+        let mxcsrScratch: Int32
+        /// The guest's MXCSR.
+        let mxcsr: Int32
         let blockCount: Int32
         let blockOps: Int32
         /// From RBP to the TLBs and the table of entries.
@@ -29,7 +34,8 @@
         let userTLB: Int32
         let entries: Int32
 
-        init(memory: EngineMemory) {
+        /// - Parameter mxcsr: offset in the state.
+        init(memory: EngineMemory, mxcsr: UInt16) {
             func field(_ path: PartialKeyPath<CoreState>) -> Int32 {
                 Int32(MemoryLayout<CoreState>.offset(of: path)!) - Self.bias
             }
@@ -42,6 +48,10 @@
             currentBlock = field(\.currentBlock)
             exitRequest = field(\.exitRequest)
             patchSite = field(\.patchSite)
+            fpActive = field(\.fpActive)
+            usualMXCSR = field(\.usualMXCSR)
+            mxcsrScratch = field(\.mxcsrScratch)
+            self.mxcsr = Int32(mxcsr) - Self.bias
             blockCount = block(\.count)
             blockOps = block(\.ops)
             func distance(_ pointer: UnsafeMutableRawPointer) -> Int32 { Int32(pointer - memory.state) - Self.bias }

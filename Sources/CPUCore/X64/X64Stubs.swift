@@ -8,6 +8,8 @@
         /// RCX: the block; RDX: the micro-op's offset in it. They come back only when there is nothing to look at.
         let runOp: UnsafeMutablePointer<UInt8>
         let callHelper: UnsafeMutablePointer<UInt8>
+        /// Lets the host's MXCSR serve the guest, if the guest's control bits are the usual ones. Uses RAX.
+        let activateFloat: UnsafeMutablePointer<UInt8>
         let size: Int
 
         private static let saved: [HostRegister] = [.rbx, .rbp, .r12, .r13, .r14, .r15]
@@ -46,6 +48,18 @@
                 asm.store(3, field(layout.position), .rsi)
             }
 
+            /// The exception flags that the host has gathered go to the guest's MXCSR.
+            func endFloat(_ asm: inout X64Assembler, scratch: HostRegister) {
+                asm.arithmetic(.cmp, 0, field(layout.fpActive), immediate: 0)
+                let inactive = asm.jump(if: .z)
+                asm.instruction(0x0FAE, 2, 3, field(layout.mxcsrScratch))
+                asm.mov(2, scratch, field(layout.mxcsrScratch))
+                asm.arithmetic(.and, 2, .reg(scratch), immediate: 0x3F)
+                asm.arithmetic(.or, 2, field(layout.mxcsr), scratch)
+                asm.storeImmediate(0, field(layout.fpActive), 0)
+                asm.bind(inactive)
+            }
+
             enter = code.executable + (asm.cursor - code.writable)
             for register in Self.saved { asm.push(register) }
             asm.arithmetic(.sub, 3, .reg(.rsp), immediate: 8)
@@ -61,14 +75,26 @@
             asm.arithmetic(.sub, 3, .rcx, .reg(X64Layout.budget))
             asm.store(3, field(layout.position), .rcx)
             transfer(&asm, isStore: true) { _ in true }
+            endFloat(&asm, scratch: .rcx)
             let restore = asm.cursor
             asm.arithmetic(.add, 3, .reg(.rsp), immediate: 8)
             for register in Self.saved.reversed() { asm.pop(register) }
             asm.ret()
 
+            activateFloat = asm.cursor
+            asm.mov(2, .rax, field(layout.mxcsr))
+            asm.arithmetic(.and, 2, .reg(.rax), immediate: 0xFFC0)
+            asm.arithmetic(.cmp, 2, .reg(.rax), immediate: 0x1F80)
+            let unusual = asm.jump(if: .nz)
+            asm.instruction(0x0FAE, 2, 2, field(layout.usualMXCSR))
+            asm.storeImmediate(0, field(layout.fpActive), 1)
+            asm.bind(unusual)
+            asm.ret()
+
             runOp = asm.cursor
             transfer(&asm, isStore: true) { _ in true }
             note(&asm)
+            endFloat(&asm, scratch: .rax)
             asm.arithmetic(.sub, 3, .reg(.rsp), immediate: 8)
             asm.mov(3, .rsi, .mem(.rcx, layout.blockOps))
             asm.arithmetic(.add, 3, .rsi, .reg(.rdx))
@@ -88,6 +114,7 @@
             callHelper = asm.cursor
             transfer(&asm, isStore: true, Self.isVolatile)
             note(&asm)
+            endFloat(&asm, scratch: .rax)
             asm.arithmetic(.sub, 3, .reg(.rsp), immediate: 8)
             asm.arithmetic(.add, 3, .rdx, .mem(.rcx, layout.blockOps))
             asm.store(3, field(layout.currentOp), .rdx)

@@ -12,6 +12,8 @@ package enum StateLayout {
     package static let xmm = fpu + UInt16(MemoryLayout<FPUState>.offset(of: \.xmm)!)
     /// Two 16-byte scratch slots for memory operands.
     package static let scratch = fpu + UInt16(MemoryLayout<FPUState>.offset(of: \.scratch)!)
+    /// MXCSR, 32 bits.
+    package static let mxcsr = fpu + UInt16(MemoryLayout<FPUState>.offset(of: \.mxcsr)!)
     package static let systemFlags = offset(\.systemFlags, UInt32.self)
     package static let segments = offset(\.segments, Segment.self)
     /// Segment `index`'s base, 64 bits, and selector, 16 bits.

@@ -31,6 +31,7 @@ package final class X86CPU {
     let helpers: UnsafeMutablePointer<MicroHelper>
     let interpreter: Interpreter
     private let lightHelpers: UnsafeMutablePointer<Bool>
+    private let hostVectors: UnsafeMutablePointer<HostVectorOp>
     #if arch(x86_64)
         /// The code generator; nil when the interpreter is to do everything.
         package let generator: X64Engine?
@@ -73,6 +74,7 @@ package final class X86CPU {
         translator = Translator(ir: builder)
         helpers = HelperTable.make()
         lightHelpers = HelperTable.makeLight()
+        hostVectors = HelperTable.makeHostVectors()
         state = memory.state.bindMemory(to: X86State.self, capacity: 1)
         state.initialize(to: X86State(dataTLB: memory.supervisorTLB.entries))
         interpreter = Interpreter(
@@ -91,7 +93,8 @@ package final class X86CPU {
                 ? nil
                 : X64Engine(
                     memory: memory, watchful: watchfulTLB.entries, interpreter: interpreter, blocks: blocks,
-                    helpers: helpers, isLight: lightHelpers, threshold: threshold)
+                    helpers: helpers, isLight: lightHelpers, vectors: hostVectors,
+                    mxcsr: StateLayout.mxcsr, threshold: threshold)
         #endif
         state.pointee.core.owner = Unmanaged.passUnretained(self).toOpaque()
         reset()
@@ -101,6 +104,7 @@ package final class X86CPU {
         interpreter.deallocate()
         helpers.deallocate()
         lightHelpers.deallocate()
+        hostVectors.deallocate()
         codeBuffer.deallocate()
         writableSince.deallocate()
         tableBase.deallocate()

@@ -22,7 +22,7 @@ extension Translator {
         case (0xD9, 2), (0xD9, 3): x87Store(i, .store32, 4)
         case (0xD9, 4): x87Environment(i, .loadEnvironment, 14, write: false)
         case (0xD9, 5):
-            x87(.checkPending)
+            checkPending()
             load(1, Slot.temp(0), effectiveAddress(i, size: 2))
             x87(.loadControl, a: Slot.temp(0), mayFault: false)
         case (0xD9, 6): x87Environment(i, .storeEnvironment, 14, write: true)
@@ -49,7 +49,7 @@ extension Translator {
 
     private func x87Load(_ i: Instruction, _ operation: X87Operation, _ size: Int) {
         // A waiting exception comes before a fault of the access.
-        x87(.checkPending)
+        checkPending()
         let ea = effectiveAddress(i, size: 1 << size)
         ir.emit(.lea64, dst: Slot.temp(2), a: ea.base, b: ea.index, imm: ea.address.raw)
         load(size, Slot.temp(0), (Slot.temp(2), Slot.zero, stackAttribute(ea.address)))
@@ -58,7 +58,7 @@ extension Translator {
     }
 
     private func x87LoadTen(_ i: Instruction, _ operation: X87Operation) {
-        x87(.checkPending)
+        checkPending()
         let ea = effectiveAddress(i, size: 10)
         ir.emit(.lea64, dst: Slot.temp(2), a: ea.base, b: ea.index, imm: ea.address.raw)
         let attribute = stackAttribute(ea.address)
@@ -83,7 +83,7 @@ extension Translator {
 
     /// FLDENV and FRSTOR wait for exceptions, FNSTENV and FNSAVE do not.
     private func x87Environment(_ i: Instruction, _ operation: X87Operation, _ size: Int, write: Bool) {
-        if !write { x87(.checkPending) }
+        if !write { checkPending() }
         let is32 = i.operandSize != 1
         x87Address(i, is32 ? size + 14 : size, write: write)
         let isReal = !mode.contains(.protected)
@@ -158,6 +158,11 @@ extension Translator {
     }
 
     // MARK: Parts
+
+    /// #MF if an unmasked exception waits.
+    private func checkPending() {
+        ir.emit(.guardClear8, a: X87Slot.status, b: X87Operation.checkPending.helper, imm: UInt64(FPUState.Status.pending))
+    }
 
     /// A helper that notes the instruction: see `X87Operation`.
     private func x87(_ operation: X87Operation, _ i: Instruction, a: UInt16 = 0, mayFault: Bool = true) {
