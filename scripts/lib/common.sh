@@ -67,6 +67,9 @@ installer() {
     ls "$(unpacked "debian-installer-12-netboot-$arch")/usr/lib/debian-installer/images/12/$arch/text/debian-installer/$arch/$file"
 }
 
+# SeaBIOS; its VGA BIOS is beside it.
+seabios() { ls "$(unpacked seabios)"/usr/share/seabios/bios-256k.bin; }
+
 # initramfs SCRIPT OUT [FILE…]: an initramfs of busybox, with SCRIPT as /init and FILEs in /bin.
 initramfs() {
     local script=$1 out=$2
