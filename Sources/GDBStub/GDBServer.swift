@@ -68,7 +68,7 @@ package final class GDBServer {
         setsockopt(peer, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
         let connection = Connection(peer)
         let session = makeSession()
-        session.wantsInterrupt = { connection.hasInterrupt() }
+        session.wantsInterrupt = { [unowned session] in connection.hasInterrupt(keepsAlive: session.isCommandRunning) }
         return connection.run(session)
     }
 
@@ -79,6 +79,7 @@ package final class GDBServer {
         private var items: [PacketReader.Item] = []
         private var last: [UInt8] = []
         private var isOpen = true
+        private var lastSent = ContinuousClock.now
 
         init(_ descriptor: Int32) { self.descriptor = descriptor }
 
@@ -88,10 +89,13 @@ package final class GDBServer {
                 if items.isEmpty { return .detached }
                 switch items.removeFirst() {
                 case .interrupt, .acknowledged: break
-                case .refused: send(last)
+                case .refused: if !session.isQuiet { send(last) }
                 case .damaged: if !session.isQuiet { send([UInt8(ascii: "-")]) }
                 case .packet(let packet):
+                    // A debugger that is tired of waiting refuses what has not come yet: not the reply before.
+                    last = []
                     if !session.isQuiet { send([UInt8(ascii: "+")]) }
+                    lastSent = .now
                     switch session.handle(packet) {
                     case .text(let text): reply(Array(text.utf8))
                     case .binary(let bytes): reply(bytes)
@@ -104,8 +108,10 @@ package final class GDBServer {
             }
         }
 
-        /// Ctrl-C has come, or the debugger has gone.
-        func hasInterrupt() -> Bool {
+        /// Ctrl-C has come, or the debugger has gone. `keepsAlive`: it waits for a command's output, and is told now and
+        /// then that there will be some.
+        func hasInterrupt(keepsAlive: Bool) -> Bool {
+            if keepsAlive, ContinuousClock.now - lastSent > .seconds(1) { send(PacketReader.frame([UInt8(ascii: "O")])) }
             receive(waits: false)
             if let index = items.firstIndex(of: .interrupt) {
                 items.remove(at: index)
@@ -135,6 +141,7 @@ package final class GDBServer {
         }
 
         private func send(_ bytes: [UInt8]) {
+            lastSent = .now
             var done = 0
             while done < bytes.count {
                 let count = bytes.withUnsafeBytes {

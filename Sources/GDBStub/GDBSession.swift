@@ -29,6 +29,8 @@ package final class GDBSession {
     package private(set) var isQuiet = false
     /// `m` reads physical memory.
     private var isPhysical = false
+    /// A `monitor` command is being carried out.
+    package private(set) var isCommandRunning = false
     /// Asked during long runs: has the debugger sent Ctrl-C?
     package var wantsInterrupt: () -> Bool = { false }
 
@@ -248,6 +250,8 @@ package final class GDBSession {
     }
 
     private func command(_ line: String) -> Reply {
+        isCommandRunning = true
+        defer { isCommandRunning = false }
         let output = monitor.run(line, self)
         lastStop = "T05thread:01;"
         return output.isEmpty ? .text("OK") : .text(Hex.text(output.utf8.prefix(0x3000)))

@@ -56,11 +56,11 @@ package final class Monitor {
             case "find"?, "rfind"?:
                 let text = Array(words.dropFirst().joined(separator: " ").utf8)
                 if text.isEmpty { return "find TEXT, rfind TEXT\n" }
-                _ =
+                let stop =
                     words[0] == "find"
                     ? try timeline.runForward(toText: text, poll: session.wantsInterrupt)
                     : try timeline.runBackward(toText: text, poll: session.wantsInterrupt)
-                return when(timeline)
+                return (stop == .reached ? "" : "the console does not show it up to \(stop.text)\n") + when(timeline)
             case "registers"?:
                 return session.target.describeState("cpu.").map { "\($0.name.dropFirst(4)) \($0.value)\n" }.joined()
             case "devices"?:
