@@ -24,7 +24,10 @@ package final class PCMachine {
     package let vga: VGA
     /// All other devices; nil at the devices cut.
     package let board: PCBoard?
-    package private(set) var clock: VirtualClock
+    package private(set) var clock: VirtualClock {
+        get { cpu.clock }
+        set { cpu.clock = newValue }
+    }
     private var door: any HostBoundary
     private let bus = Bus()
     private let scheduler = Scheduler()
@@ -59,9 +62,9 @@ package final class PCMachine {
             size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit, videoSize: VGA.memorySize,
             romSize: image.rom.count)
         ram.loadROM(image.rom)
-        clock = VirtualClock(shift: configuration.clockShift)
         link = Link()
         cpu = X86CPU(ram: ram, bus: link, engine: engine)
+        cpu.clock = VirtualClock(shift: configuration.clockShift)
         let video = UnsafeMutableRawBufferPointer(start: ram.base + ram.videoOffset, count: ram.videoSize)
         vga = VGA(
             scheduler: scheduler,
@@ -298,7 +301,6 @@ package final class PCMachine {
     private final class Link: SystemBus, CPUPins, DMAPort {
         unowned(unsafe) var machine: PCMachine!
 
-        func time(at position: Position) -> VirtualTime { machine.clock.time(at: position) }
 
         func portRead(_ port: UInt16, width: Int) -> UInt64 {
             machine.read(.port, UInt64(port), width, .portRead(port: port, width: UInt8(width)))

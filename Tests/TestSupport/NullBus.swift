@@ -20,5 +20,4 @@ package final class NullBus: SystemBus {
         onAcknowledge?()
         return vector
     }
-    package func time(at position: UInt64) -> UInt64 { position }
 }

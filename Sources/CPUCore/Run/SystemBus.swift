@@ -9,6 +9,4 @@ package protocol SystemBus: AnyObject {
     func memoryWrite(_ address: UInt64, width: Int, value: UInt64)
     /// The CPU takes an interrupt: the controller gives its vector.
     func acknowledgeInterrupt() -> UInt8
-    /// Virtual time in nanoseconds at a position.
-    func time(at position: UInt64) -> UInt64
 }

@@ -181,5 +181,5 @@ extension X86CPU {
     }
 
     /// The time-stamp counter: virtual nanoseconds plus what the guest has added.
-    var timestamp: UInt64 { bus.time(at: exactPosition) &+ state.pointee.tscOffset }
+    var timestamp: UInt64 { clock.time(at: exactPosition) &+ state.pointee.tscOffset }
 }

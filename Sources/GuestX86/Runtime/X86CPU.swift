@@ -19,6 +19,8 @@ package final class X86CPU {
 
     package let state: UnsafeMutablePointer<X86State>
     package let ram: GuestRAM
+    /// What the time-stamp counter goes by. The machine's clock: it lives here because it is read millions of times a second.
+    package var clock = VirtualClock(shift: 0)
     package unowned let bus: any SystemBus
     private let memory = EngineMemory(stateSize: MemoryLayout<X86State>.stride)
     package var supervisorTLB: TLB { memory.supervisorTLB }
