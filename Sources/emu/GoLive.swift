@@ -72,8 +72,8 @@ struct GoLive {
         }
         machine.replaceDoor(door)
         let runner = script.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
-        let backend = try makeBackend(live)
-        live.register(source: Channel.serial0.rawValue, name: "serial0", sink: LiveSink(backend, runner))
+        let backend = try options.serial.backend(readsTerminal: options.script == nil, quit: { live.requestQuit() })
+        live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
         runner?.start()
         Message.say("live from position \(timeline.place)")
@@ -92,36 +92,8 @@ struct GoLive {
         }
     }
 
-    private func makeBackend(_ live: LiveBoundary) throws -> any SerialBackend {
-        switch options.serial {
-        case .stdio: return TerminalBackend(reads: options.script == nil, quit: { live.requestQuit() })
-        case .file(let path): return try FileBackend(path: path)
-        case .pty:
-            let pty = try PtyBackend()
-            Message.say("serial console on \(pty.name)")
-            return pty
-        case .tcp(let host, let port): return try TCPBackend(host: host, port: port)
-        case .none: return NullBackend()
-        }
-    }
-
     private func digest(_ path: String) throws -> String {
         guard let data = FileManager.default.contents(atPath: path) else { throw UserError("\(path): cannot be read") }
         return SHA256.hex([UInt8](data))
     }
-}
-
-/// Serial output to its backend, and to the script that listens.
-private final class LiveSink: HostSink {
-    private let backend: any SerialBackend
-    private let runner: ScriptRunner?
-    init(_ backend: any SerialBackend, _ runner: ScriptRunner?) {
-        self.backend = backend
-        self.runner = runner
-    }
-    func send(_ bytes: [UInt8]) {
-        backend.send(bytes)
-        runner?.heard(bytes)
-    }
-    func ask(_ question: UInt32) -> UInt64 { 0 }
 }

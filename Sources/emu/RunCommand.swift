@@ -194,22 +194,12 @@ struct RunCommand: ParsableCommand {
     }
 
     private func connect(_ live: LiveBoundary, _ runner: ScriptRunner?) throws {
-        let backend: any SerialBackend
-        switch serial {
-        case .stdio: backend = TerminalBackend(reads: script == nil, quit: { live.requestQuit() })
-        case .file(let path): backend = try FileBackend(path: path)
-        case .pty:
-            let pty = try PtyBackend()
-            Message.say("serial console on \(pty.name)")
-            backend = pty
-        case .tcp(let host, let port): backend = try TCPBackend(host: host, port: port)
-        case .none: backend = NullBackend()
-        }
         if let debugcon {
             live.register(
                 source: Channel.debugConsole.rawValue, name: Channel.debugConsole.name,
                 sink: TeeSink(try FileBackend(path: debugcon), nil))
         }
+        let backend = try serial.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
     }
@@ -238,7 +228,7 @@ struct RunCommand: ParsableCommand {
 }
 
 /// Serial output to its backend, and to the script that listens.
-private final class TeeSink: HostSink {
+final class TeeSink: HostSink {
     private let backend: any SerialBackend
     private let runner: ScriptRunner?
     init(_ backend: any SerialBackend, _ runner: ScriptRunner?) {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Passthrough
 
 /// `--serial`: where the guest's first serial port leads.
 enum SerialOption: ExpressibleByArgument, Equatable {
@@ -27,6 +28,23 @@ enum SerialOption: ExpressibleByArgument, Equatable {
     }
 
     var defaultValueDescription: String { "stdio" }
+
+    /// Opens what it leads to.
+    /// - Parameters:
+    ///   - readsTerminal: what is typed to a terminal goes to the guest; false when a script types.
+    ///   - quit: the terminal's user wants to end the run.
+    func backend(readsTerminal: Bool, quit: @escaping @Sendable () -> Void) throws -> any SerialBackend {
+        switch self {
+        case .stdio: return TerminalBackend(reads: readsTerminal, quit: quit)
+        case .file(let path): return try FileBackend(path: path)
+        case .pty:
+            let pty = try PtyBackend()
+            Message.say("serial console on \(pty.name)")
+            return pty
+        case .tcp(let host, let port): return try TCPBackend(host: host, port: port)
+        case .none: return NullBackend()
+        }
+    }
 }
 
 /// `--memory`: MiB, or a number with K, M or G.
