@@ -2,15 +2,10 @@
 #include "CHost.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
-int chost_memory_file(const char *name, size_t size) {
-    int descriptor = memfd_create(name, MFD_CLOEXEC);
-    if (descriptor >= 0 && ftruncate(descriptor, (off_t)size) != 0) {
-        close(descriptor);
-        return -1;
-    }
-    return descriptor;
+void *chost_map_again(void *memory, size_t size) {
+    void *again = mremap(memory, 0, size, MREMAP_MAYMOVE);
+    return again == MAP_FAILED ? NULL : again;
 }
 
 int chost_has_sse42(void) {

@@ -13,6 +13,20 @@ struct EngineOptions: ParsableArguments {
     @Flag(help: "Print what the CPU engine did when the run ends.")
     var stats = false
 
+    @Flag(name: .customLong("perf-map"), help: "Write /tmp/perf-PID.map, so that 'perf report' names generated code.")
+    var perfMap = false
+
+    /// What is measured only on demand, on a new machine.
+    func prepare(_ machine: PCMachine) {
+        if stats { machine.cpu.measureTime() }
+        guard perfMap else { return }
+        if let path = machine.cpu.writePerfMap() {
+            Message.say("names of generated code go to \(path)")
+        } else {
+            Message.say("--perf-map: nothing is written: no generated code, or /tmp cannot be written")
+        }
+    }
+
     /// Prints the statistics if they were asked for.
     /// - Parameter seconds: the run's host time.
     func report(_ machine: PCMachine, seconds: Double) {

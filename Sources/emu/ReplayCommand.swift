@@ -124,6 +124,7 @@ struct ReplayCommand: ParsableCommand {
             if source == Channel.serial0.rawValue { FileHandle.standardOutput.write(Data(bytes)) }
         }
         showDevicesConsole(session)
+        engine.prepare(session.machine)
         let started = ContinuousClock.now
         let outcome = try session.run(until: until)
         let elapsed = (ContinuousClock.now - started).seconds

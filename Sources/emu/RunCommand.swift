@@ -133,6 +133,7 @@ struct RunCommand: ParsableCommand {
         let machine = try PCMachine(
             configuration: configuration, image: image,
             media: configuration.boundary == .inputs ? setup.media : [], door: door, engine: engine.engine)
+        engine.prepare(machine)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
         let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }

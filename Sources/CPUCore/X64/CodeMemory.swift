@@ -13,14 +13,10 @@
         /// Nil when the host does not allow executable memory.
         /// - Parameter size: bytes, a multiple of 4096.
         package init?(size: Int) {
-            let file = chost_memory_file("emu-code", size)
-            guard file >= 0 else { return nil }
-            defer { close(file) }
-            guard let write = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), write != MAP_FAILED else {
-                return nil
-            }
-            guard let execute = mmap(nil, size, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0), execute != MAP_FAILED
-            else {
+            guard let write = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), write != MAP_FAILED
+            else { return nil }
+            // An old size of 0 maps shared memory a second time.
+            guard let execute = chost_map_again(write, size), mprotect(execute, size, PROT_READ | PROT_EXEC) == 0 else {
                 munmap(write, size)
                 return nil
             }

@@ -2,6 +2,10 @@
     extension X64Compiler {
         /// Generates code for one micro-op.
         mutating func emit(_ op: MicroOp) {
+            if op.opcode < .call, touchesVectors(op) {
+                if vectorMove(op) { return }
+                releaseVectors(op)
+            }
             if op.opcode > Opcode.lastSized { return emitUnsized(op) }
             let width = op.opcode.width
             switch Opcode(rawValue: op.opcode.rawValue & ~3).unsafelyUnwrapped {
@@ -124,20 +128,25 @@
                 asm.test(0, place(op.a), immediate: op.imm)
                 slowPath(asm.jump(if: .nz), before: tempSlot)
             case .jump:
+                flushVectors()
                 saveFlags()
                 leaveBlock(to: op.imm)
             case .jumpIf:
+                if loop == nil { flushVectors() }
                 saveFlags()
                 let taken = asm.jump(if: condition(op.b))
+                storeVectors(vectorsChanged)
                 leaveBlock(to: block.pointee.endPC)
                 asm.bind(taken)
-                leaveBlock(to: op.imm)
+                if let loop { closeLoop(loop) } else { leaveBlock(to: op.imm) }
             case .jumpTo: jumpIndirect(op)
             case .leave:
+                flushVectors()
                 saveFlags()
                 storeConstant(layout.pc, op.imm)
                 exit(.leave)
             case .leaveDynamic:
+                flushVectors()
                 saveFlags()
                 exit(.leave)
             default: runOp()
@@ -241,7 +250,7 @@
 
         /// RAX = address, RCX = what is to be added to it for the host's address. The jump is taken when the TLB does not
         /// know. Flags must be saved; uses RDX.
-        private mutating func lookUp(_ op: MicroOp, bytes: Int32, isWrite: Bool) -> UnsafeMutablePointer<UInt8> {
+        mutating func lookUp(_ op: MicroOp, bytes: Int32, isWrite: Bool) -> UnsafeMutablePointer<UInt8> {
             addressIntoRAX(op)
             let tlb = block.pointee.mode & BlockCache.userBit != 0 ? layout.userTLB : layout.supervisorTLB
             asm.mov(2, .rcx, .rax)
@@ -260,7 +269,7 @@
             return miss
         }
 
-        private static let hostAddress = HostOperand.mem(.rax, 0, index: .rcx)
+        static let hostAddress = HostOperand.mem(.rax, 0, index: .rcx)
 
         mutating func load(_ op: MicroOp, from: Int, to: Int, isSigned: Bool, willStore: Bool = false) {
             clobberFlags()
@@ -296,7 +305,7 @@
             slowPath(miss, before: before)
         }
 
-        /// 16 bytes between memory and the state, by XMM0, which nothing else uses.
+        /// 16 bytes between memory and a slot that no host register stands for.
         private mutating func vectorAccess(_ op: MicroOp, isStore: Bool) {
             clobberFlags()
             let miss = lookUp(op, bytes: 16, isWrite: isStore)
@@ -307,8 +316,8 @@
             }
             // MOVUPS.
             let (from, to) = isStore ? (state(op.dst), Self.hostAddress) : (Self.hostAddress, state(op.dst))
-            asm.instruction(0x0F10, 2, 0, from)
-            asm.instruction(0x0F11, 2, 0, to)
+            asm.instruction(0x0F10, 2, Self.spareVector, from)
+            asm.instruction(0x0F11, 2, Self.spareVector, to)
             slowPath(miss, before: tempSlot)
             if let unaligned { slowPath(unaligned, before: tempSlot) }
         }
@@ -327,6 +336,7 @@
         // MARK: Leaving the block
 
         private mutating func branch(on condition: HostCondition, _ op: MicroOp) {
+            flushVectors()
             clobberFlags()
             let width = op.opcode.width
             let value = source(op.a)
@@ -360,6 +370,7 @@
         }
 
         private mutating func jumpIndirect(_ op: MicroOp) {
+            flushVectors()
             clobberFlags()
             asm.mov(3, .rax, source(op.a))
             asm.mov(3, .rcx, .rax)

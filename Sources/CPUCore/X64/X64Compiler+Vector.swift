@@ -1,94 +1,268 @@
 #if arch(x86_64)
     extension X64Compiler {
+        // MARK: Vector registers
+
+        /// Guest XMM0 … XMM13 live in the host's registers of the same number, from a block's first use of each to its
+        /// end; host XMM14 is the slot that memory operands come by, XMM15 serves the rest.
+        static let scratchVector = 14
+        static let spareVector: UInt8 = 15
+
+        /// The host register for a slot; nil: it stays in the state, or the offset is not a slot's start.
+        func vectorNumber(_ offset: UInt16) -> Int? {
+            if offset == layout.scratch { return Self.scratchVector }
+            let distance = Int(offset) - Int(layout.xmm)
+            guard distance >= 0, distance < Self.scratchVector * 16, distance & 15 == 0 else { return nil }
+            return distance >> 4
+        }
+
+        /// The host register for the slot that an offset lies in.
+        private func vectorAround(_ offset: UInt16) -> Int? {
+            let distance = Int(offset) - Int(layout.xmm)
+            if distance >= 0, distance < Self.scratchVector * 16 { return distance >> 4 }
+            return offset >= layout.scratch && offset < layout.scratch + 16 ? Self.scratchVector : nil
+        }
+
+        private func vectorSlot(_ number: Int) -> HostOperand {
+            state(number == Self.scratchVector ? layout.scratch : layout.xmm + UInt16(number * 16))
+        }
+        private func vectorOperand(_ number: Int) -> HostOperand {
+            .reg(HostRegister(rawValue: UInt8(number)).unsafelyUnwrapped)
+        }
+
+        /// MOVUPS and MOVAPS between slot and register.
+        private mutating func loadSlot(_ number: Int) { asm.instruction(0x0F28, 2, UInt8(number), vectorSlot(number)) }
+        private mutating func storeSlot(_ number: Int) { asm.instruction(0x0F29, 2, UInt8(number), vectorSlot(number)) }
+
+        /// The register that holds a slot's value.
+        private mutating func vector(_ number: Int) -> UInt8 {
+            if vectorsInHost & (1 << UInt16(number)) == 0 {
+                loadSlot(number)
+                vectorsInHost |= 1 << UInt16(number)
+            }
+            return UInt8(number)
+        }
+
+        private mutating func vectorChanged(_ number: Int) {
+            vectorsInHost |= 1 << UInt16(number)
+            vectorsChanged |= 1 << UInt16(number)
+        }
+
+        /// All registers of a set go to the state, or come from there. Flags stay.
+        mutating func storeVectors(_ set: UInt16) {
+            for number in 0...Self.scratchVector where set & (1 << UInt16(number)) != 0 { storeSlot(number) }
+        }
+        mutating func loadVectors(_ set: UInt16) {
+            for number in 0...Self.scratchVector where set & (1 << UInt16(number)) != 0 { loadSlot(number) }
+        }
+
+        /// The state holds all vectors; the registers still hold them, too.
+        mutating func flushVectors() {
+            storeVectors(vectorsChanged)
+            vectorsChanged = 0
+        }
+
+        /// A register's upper half becomes 0: MOVQ.
+        mutating func clearUpperHalf(_ number: Int) {
+            asm.instruction(0x0F7E, 2, UInt8(number), vectorOperand(number), prefix: 0xF3)
+        }
+
+        /// The memory operand's slot ends with its instruction.
+        mutating func forgetScratch() {
+            vectorsChanged &= ~(1 << UInt16(Self.scratchVector))
+            vectorsInHost &= ~(1 << UInt16(Self.scratchVector))
+        }
+
+        /// Whether a micro-op other than a call has something to do with vectors.
+        func touchesVectors(_ op: MicroOp) -> Bool {
+            vectorAround(op.dst) != nil || vectorAround(op.a) != nil || vectorAround(op.b) != nil
+        }
+
+        /// A micro-op that knows nothing of vector registers finds its operands in the state, and leaves them there.
+        mutating func releaseVectors(_ op: MicroOp) {
+            release(op.dst)
+            release(op.a)
+            release(op.b)
+        }
+        private mutating func release(_ offset: UInt16) {
+            guard let number = vectorAround(offset) else { return }
+            let bit: UInt16 = 1 << UInt16(number)
+            if vectorsChanged & bit != 0 { storeSlot(number) }
+            vectorsChanged &= ~bit
+            vectorsInHost &= ~bit
+        }
+
+        // MARK: Loops
+
+        /// If the block is a loop, the vector registers that it uses come to the host's before it begins, and stay there.
+        mutating func beginLoop() {
+            loop = nil
+            let last = ops[Int(block.pointee.opCount) - 1]
+            guard isLinking, last.opcode == .jumpIf, last.imm == block.pointee.pc, block.pointee.secondPage < 0,
+                block.pointee.page >= 0
+            else { return }
+            var used: UInt16 = 0
+            var written: UInt16 = 0
+            for index in 0..<Int(block.pointee.opCount) {
+                let op = ops[index]
+                var isWrite = op.opcode < .st8 || op.opcode > .st64
+                if op.opcode == .call || op.opcode == .callPure {
+                    switch vectors[Int(op.b)].kind {
+                    case .none: continue
+                    case .flags128, .flags32, .flags64: isWrite = false
+                    default: break
+                    }
+                } else if let number = vectorAround(op.b) {
+                    used |= 1 << UInt16(number)
+                }
+                if op.opcode == .st128 { isWrite = false }
+                if let number = vectorAround(op.a) { used |= 1 << UInt16(number) }
+                if let number = vectorAround(op.dst) {
+                    used |= 1 << UInt16(number)
+                    if isWrite { written |= 1 << UInt16(number) }
+                }
+            }
+            let registers: UInt16 = 1 << UInt16(Self.scratchVector) - 1
+            vectorsInHost = used & registers
+            vectorsChanged = written & registers
+            loadVectors(vectorsInHost)
+            loop = Loop(top: asm.cursor, inHost: vectorsInHost, changed: vectorsChanged)
+        }
+
+        /// Back to the loop's beginning, unless the horizon is too near. Flags and other vectors are saved.
+        mutating func closeLoop(_ loop: Loop) {
+            loadVectors(loop.inHost & ~vectorsInHost)
+            asm.arithmetic(.sub, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
+            asm.jump(if: .ns, to: loop.top)
+            storeVectors(loop.changed)
+            asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
+            storeConstant(layout.pc, block.pointee.pc)
+            exit(.horizon)
+        }
+
+        // MARK: Floating point
+
+        /// Whether the instruction that begins at the present micro-op computes by the host's MXCSR.
+        func beginsFloat() -> Bool {
+            let instruction = block.pointee.instructionIndex[current]
+            var index = current
+            while index < Int(block.pointee.opCount), block.pointee.instructionIndex[index] == instruction {
+                let op = ops[index]
+                if op.opcode == .call || op.opcode == .callPure, vectors[Int(op.b)].isFloat { return true }
+                index += 1
+            }
+            return false
+        }
+
+        /// Before an instruction: the host's MXCSR serves the guest from here on. When it cannot, the block is left,
+        /// and the interpreter goes on.
+        mutating func checkFloat() {
+            clobberFlags()
+            asm.arithmetic(.cmp, 0, .mem(.rbp, layout.fpActive), immediate: 0)
+            floatChecks[floatCheckCount] = FloatCheck(
+                place: asm.jump(if: .z), back: asm.cursor, instruction: block.pointee.instructionIndex[current],
+                changed: vectorsChanged)
+            floatCheckCount += 1
+            isFloatReady = true
+        }
+
+        mutating func emitFloatChecks() {
+            for index in 0..<floatCheckCount {
+                let check = floatChecks[index]
+                asm.bind(check.place)
+                asm.call(stubs.activateFloat)
+                asm.arithmetic(.cmp, 0, .mem(.rbp, layout.fpActive), immediate: 0)
+                asm.jump(if: .nz, to: check.back)
+                storeVectors(check.changed)
+                let left = UInt64(block.pointee.count) - UInt64(check.instruction)
+                asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: left)
+                storeConstant(layout.pc, block.pointee.pc &+ UInt64(block.pointee.pcOffsets[Int(check.instruction)]))
+                exit(.unusualFloat)
+            }
+        }
+
+        // MARK: Operations
+
         /// A vector helper's operation by the host's own instruction. False: there is none.
         ///
         /// Floating point runs on the host's MXCSR as long as the guest's control bits are the usual ones (round to
-        /// nearest, everything masked); the host then gathers the exception flags, and who leaves generated code adds them to the
-        /// guest's. `fpActive` says that it is so; when it is not, the helper is called.
+        /// nearest, everything masked); the host then gathers the exception flags, and who leaves generated code adds
+        /// them to the guest's. `checkFloat` has seen to it.
         mutating func hostVector(_ op: MicroOp) -> Bool {
             let host = vectors[Int(op.b)]
-            if host.kind == .none { return false }
-            var miss: UnsafeMutablePointer<UInt8>?
-            let toGeneral = host.kind == .toGeneral128 || host.kind == .toGeneral32 || host.kind == .toGeneral64
-            let toFlags = host.kind == .flags128 || host.kind == .flags32 || host.kind == .flags64
-            let fromGeneral = host.kind == .fromGeneral32 || host.kind == .fromGeneral64
-            if host.isFloat {
-                clobberFlags()
-                miss = checkFloat()
-            }
-            let before = tempSlot
             switch host.kind {
-            case .packed:
-                loadVector(0, op.dst)
-                loadVector(1, op.a)
-                emit(host, op, register: 0, .reg(.rcx))
-                storeVector(op.dst)
+            case .none: return false
+            case .packed, .packedUnary, .flags128: if op.a & 15 != 0 || op.dst & 15 != 0 { return false }
+            case .shiftImmediate: if op.dst & 15 != 0 { return false }
+            case .toGeneral128: if op.a & 15 != 0 { return false }
+            default: break
+            }
+            // INSERTPS means another thing by a memory operand.
+            if host.opcode == 0x0F3A21, vectorNumber(op.a) == nil { return false }
+            switch host.kind {
+            case .packed, .scalar32, .scalar64, .scalar32Unary, .scalar64Unary, .widen, .narrow:
+                operate(op.dst, reads: true) { $0.emit(host, op, register: $1, $0.vectorSource(op.a)) }
             case .packedUnary:
-                loadVector(1, op.a)
-                emit(host, op, register: 0, .reg(.rcx))
-                storeVector(op.dst)
+                operate(op.dst, reads: false) { $0.emit(host, op, register: $1, $0.vectorSource(op.a)) }
             case .shiftImmediate:
-                loadVector(0, op.dst)
-                emit(host, op, register: host.group, .reg(.rax))
-                storeVector(op.dst)
-            case .scalar32, .scalar64:
-                let prefix: UInt8 = host.kind == .scalar32 ? 0xF3 : 0xF2
-                asm.instruction(0x0F10, 2, 0, state(op.dst), prefix: prefix)
-                emit(host, op, register: 0, state(op.a))
-                asm.instruction(0x0F11, 2, 0, state(op.dst), prefix: prefix)
-            case .scalar32Unary, .scalar64Unary, .widen, .narrow:
-                emit(host, op, register: 0, state(op.a))
-                let isNarrow = host.kind == .scalar32Unary || host.kind == .narrow
-                asm.instruction(0x0F11, 2, 0, state(op.dst), prefix: isNarrow ? 0xF3 : 0xF2)
-            case .flags128:
-                loadVector(0, op.dst)
-                loadVector(1, op.a)
-                emit(host, op, register: 0, .reg(.rcx))
-            case .flags32, .flags64:
-                asm.instruction(0x0F10, 2, 0, state(op.dst), prefix: host.kind == .flags32 ? 0xF3 : 0xF2)
-                emit(host, op, register: 0, state(op.a))
-            case .toGeneral128:
-                loadVector(1, op.a)
-                emit(host, op, register: 0, .reg(.rcx))
-                write(3, op.dst, .rax)
-            case .toGeneral32, .toGeneral64:
-                emit(host, op, register: 0, state(op.a))
+                operate(op.dst, reads: true) {
+                    $0.emit(host, op, register: host.group, .reg(HostRegister(rawValue: $1).unsafelyUnwrapped))
+                }
+            case .flags128, .flags32, .flags64:
+                let first = vectorInRegister(op.dst)
+                let second = vectorSource(op.a)
+                emit(host, op, register: first, second)
+                flags = .host
+            case .toGeneral128, .toGeneral32, .toGeneral64:
+                if host.kind == .toGeneral128 {
+                    let from = vectorInRegister(op.a)
+                    emit(host, op, register: 0, .reg(HostRegister(rawValue: from).unsafelyUnwrapped))
+                } else {
+                    emit(host, op, register: 0, vectorSource(op.a))
+                }
                 write(3, op.dst, .rax)
             case .fromGeneral32, .fromGeneral64:
-                emit(host, op, register: 0, source(op.a))
-                asm.instruction(0x0F11, 2, 0, state(op.dst), prefix: host.kind == .fromGeneral32 ? 0xF3 : 0xF2)
+                let from = source(op.a)
+                operate(op.dst, reads: true) { $0.emit(host, op, register: $1, from) }
             case .none: break
-            }
-            if toFlags { flags = .host }
-            if let miss {
-                slowPath(miss, before: before, isHelper: !toGeneral && !toFlags && !fromGeneral, loadsFlags: toFlags)
             }
             return true
         }
 
-        private mutating func loadVector(_ register: UInt8, _ offset: UInt16) {
-            asm.instruction(0x0F10, 2, register, state(offset))
+        /// `body` works on the register for the slot at `offset`.
+        private mutating func operate(_ offset: UInt16, reads: Bool, _ body: (inout X64Compiler, UInt8) -> Void) {
+            if let number = vectorNumber(offset) {
+                let register = reads ? vector(number) : UInt8(number)
+                body(&self, register)
+                vectorChanged(number)
+            } else {
+                if reads { asm.instruction(0x0F10, 2, Self.spareVector, state(offset)) }
+                body(&self, Self.spareVector)
+                asm.instruction(0x0F11, 2, Self.spareVector, state(offset))
+            }
         }
-        private mutating func storeVector(_ offset: UInt16) { asm.instruction(0x0F11, 2, 0, state(offset)) }
+
+        /// A slot as second operand: its register, or the state.
+        private mutating func vectorSource(_ offset: UInt16) -> HostOperand {
+            guard let number = vectorNumber(offset) else {
+                if let around = vectorAround(offset), vectorsChanged & (1 << UInt16(around)) != 0 {
+                    storeSlot(around)
+                    vectorsChanged &= ~(1 << UInt16(around))
+                }
+                return state(offset)
+            }
+            _ = vector(number)
+            return vectorOperand(number)
+        }
+
+        private mutating func vectorInRegister(_ offset: UInt16) -> UInt8 {
+            if let number = vectorNumber(offset) { return vector(number) }
+            asm.instruction(0x0F10, 2, Self.spareVector, state(offset))
+            return Self.spareVector
+        }
 
         private mutating func emit(_ host: HostVectorOp, _ op: MicroOp, register: UInt8, _ operand: HostOperand) {
             asm.instruction(host.opcode, host.isWide ? 3 : 2, register, operand, prefix: host.prefix)
             if host.hasImmediate { asm.byte(UInt8(truncatingIfNeeded: op.imm)) }
-        }
-
-        /// The jump is taken when the host's MXCSR does not serve the guest.
-        private mutating func checkFloat() -> UnsafeMutablePointer<UInt8> {
-            let isActive = HostOperand.mem(.rbp, layout.fpActive)
-            if !triesFloat {
-                // The first in a row: perhaps it may be made to serve.
-                triesFloat = true
-                asm.arithmetic(.cmp, 0, isActive, immediate: 0)
-                let active = asm.jump(if: .nz)
-                asm.call(stubs.activateFloat)
-                asm.bind(active)
-            }
-            asm.arithmetic(.cmp, 0, isActive, immediate: 0)
-            return asm.jump(if: .z)
         }
     }
 #endif

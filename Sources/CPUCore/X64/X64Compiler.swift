@@ -13,8 +13,12 @@
         let isLight: UnsafePointer<Bool>
         /// By helper number: the host's instruction for it.
         let vectors: UnsafePointer<HostVectorOp>
-        /// It has been tried to let the host's MXCSR serve since the last call.
-        var triesFloat = false
+        /// The host's MXCSR serves the guest at this point.
+        var isFloatReady = false
+        /// Sets of guest vector registers, as bits: those whose host register has the value, and those of which the state
+        /// does not. See `vectorNumber`.
+        var vectorsInHost: UInt16 = 0
+        var vectorsChanged: UInt16 = 0
 
         /// Where the guest's flags are: `hostFlags` in the state, the host's flags, or both.
         enum FlagPlace { case memory, host, both }
@@ -31,6 +35,15 @@
         /// By micro-op: nothing looks at the flags any more before they are written again.
         let deadAfter: UnsafeMutablePointer<Bool>
 
+        /// A block that jumps to its own beginning: where the loop begins, and the vector registers that are in the host's,
+        /// and changed, whenever it gets there. Nil: no such block.
+        struct Loop {
+            var top: UnsafeMutablePointer<UInt8>
+            var inHost: UInt16
+            var changed: UInt16
+        }
+        var loop: Loop?
+
         /// Code out of line: a micro-op by way of the interpreter.
         struct SlowPath {
             var place: UnsafeMutablePointer<UInt8>
@@ -39,12 +52,25 @@
             /// Temporary in RSI before and after.
             var before: UInt16
             var after: UInt16
-            /// By `callHelper`; and the guest's flags are wanted in the host's afterwards.
-            var isHelper = false
-            var loadsFlags = false
+            /// Vector registers that go to the state before, and come from there afterwards; one of which only the low
+            /// half does, and the upper becomes 0 (-1: none).
+            var changed: UInt16
+            var inHost: UInt16
+            var narrow: Int8
+            /// The host's MXCSR must serve the guest again afterwards.
+            var isFloatReady: Bool
         }
         let slowPaths: UnsafeMutablePointer<SlowPath>
         var slowCount = 0
+        /// Places where it is looked whether the host's MXCSR serves the guest.
+        struct FloatCheck {
+            var place: UnsafeMutablePointer<UInt8>
+            var back: UnsafeMutablePointer<UInt8>
+            var instruction: UInt16
+            var changed: UInt16
+        }
+        let floatChecks: UnsafeMutablePointer<FloatCheck>
+        var floatCheckCount = 0
         /// Jumps out of the block that may be patched.
         struct Exit {
             var place: UnsafeMutablePointer<UInt8>
@@ -58,8 +84,8 @@
         var helperThunk: UnsafeMutablePointer<UInt8>
 
         /// Upper bounds of the code for a block: bytes per micro-op and for the rest.
-        static let bytesPerOp = 192
-        static let bytesPerBlock = 512
+        static let bytesPerOp = 640
+        static let bytesPerBlock = 2048
 
         init(code: CodeMemory, layout: X64Layout, stubs: X64Stubs, isLight: UnsafePointer<Bool>, vectors: UnsafePointer<HostVectorOp>) {
             asm = X64Assembler(cursor: code.writable)
@@ -70,6 +96,7 @@
             self.vectors = vectors
             deadAfter = .allocate(capacity: BlockBuilder.maxOps)
             slowPaths = .allocate(capacity: BlockBuilder.maxOps)
+            floatChecks = .allocate(capacity: BlockBuilder.maxInstructions)
             exits = .allocate(capacity: 4)
             runOpThunk = code.writable
             helperThunk = code.writable
@@ -80,6 +107,7 @@
         func deallocate() {
             deadAfter.deallocate()
             slowPaths.deallocate()
+            floatChecks.deallocate()
             exits.deallocate()
         }
 
@@ -94,7 +122,10 @@
             ops = block.pointee.ops
             flags = .memory
             tempSlot = Self.noTemp
-            triesFloat = false
+            isFloatReady = false
+            vectorsInHost = 0
+            vectorsChanged = 0
+            floatCheckCount = 0
             slowCount = 0
             exitCount = 0
             findDeadFlags()
@@ -110,7 +141,8 @@
             asm.arithmetic(.sub, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
             let horizon = asm.jump(if: .s)
             let count = Int(block.pointee.opCount)
-            var instruction = block.pointee.instructionIndex[0]
+            beginLoop()
+            var instruction = UInt16.max
             current = 0
             while current < count {
                 let index = block.pointee.instructionIndex[current]
@@ -118,11 +150,14 @@
                     instruction = index
                     // Temporaries end with their instruction.
                     tempSlot = Self.noTemp
+                    forgetScratch()
+                    if !isFloatReady, beginsFloat() { checkFloat() }
                 }
                 emit(ops[current])
                 current += 1
             }
             emitSlowPaths()
+            emitFloatChecks()
             emitExits()
             asm.bind(horizon)
             asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
@@ -150,9 +185,12 @@
                 let path = slowPaths[index]
                 asm.bind(path.place)
                 if path.before != Self.noTemp { asm.store(3, state(path.before), X64Layout.temporary) }
+                storeVectors(path.changed)
                 asm.movImmediate(.rdx, UInt64(path.op) * 16)
-                asm.call(path.isHelper ? helperThunk : runOpThunk)
-                if path.loadsFlags { loadHostFlags() }
+                asm.call(runOpThunk)
+                if path.isFloatReady { asm.call(stubs.activateFloat) }
+                loadVectors(path.inHost)
+                if path.narrow >= 0 { clearUpperHalf(Int(path.narrow)) }
                 if path.after != Self.noTemp { asm.mov(3, X64Layout.temporary, state(path.after)) }
                 asm.jump(to: path.back)
             }
@@ -190,29 +228,40 @@
         mutating func runOp() {
             saveFlags()
             spillTemp()
+            flushVectors()
             asm.movImmediate(.rdx, UInt64(current) * 16)
             asm.call(runOpThunk)
-            flags = .memory
-            triesFloat = false
+            forgetHost()
         }
 
         /// Calls a helper that leaves flags and general registers alone.
         mutating func callHelper() {
             saveFlags()
             spillTemp()
+            flushVectors()
             asm.movImmediate(.rdx, UInt64(current) * 16)
             asm.call(helperThunk)
+            forgetHost()
+        }
+
+        /// After a call: nothing but general registers is in the host's.
+        private mutating func forgetHost() {
             flags = .memory
-            triesFloat = false
+            isFloatReady = false
+            vectorsInHost = 0
         }
 
         /// The jump at `place` leads to the interpreter's way of doing the present micro-op, which then goes on here.
+        /// - Parameters:
+        ///   - before: the temporary in RSI at the jump.
+        ///   - changed: `vectorsChanged` at the jump; nil: as it is now.
+        ///   - narrow: see `SlowPath`.
         mutating func slowPath(
-            _ place: UnsafeMutablePointer<UInt8>, before: UInt16, isHelper: Bool = false, loadsFlags: Bool = false
+            _ place: UnsafeMutablePointer<UInt8>, before: UInt16, changed: UInt16? = nil, narrow: Int8 = -1
         ) {
             slowPaths[slowCount] = SlowPath(
-                place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot, isHelper: isHelper,
-                loadsFlags: loadsFlags)
+                place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot,
+                changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady)
             slowCount += 1
         }
 

@@ -33,6 +33,11 @@
             }
         }
         private static let slowKinds = 2048
+        /// Names for generated code, when they are wanted.
+        private var perfMap: PerfMap?
+        /// Host time spent on generating code, nanoseconds, when `measuresTime`.
+        package private(set) var compileTime: UInt64 = 0
+        package var measuresTime = false
         /// Bytes of generated code now.
         package var codeBytesUsed: Int { cursor - code.writable }
 
@@ -41,11 +46,11 @@
         ///   - threshold: the execution at which a block is compiled; 1 is the first.
         ///   - isLight: by helper number, whether it leaves flags and general registers alone.
         ///   - vectors: by helper number, the host's instruction for it.
-        ///   - mxcsr: offset in the state of the guest's MXCSR.
+        ///   - slots: where the guest's vector registers are.
         package init?(
             memory: EngineMemory, watchful: UnsafeMutablePointer<TLBEntry>, interpreter: Interpreter,
             blocks: BlockCache, helpers: UnsafePointer<MicroHelper>, isLight: UnsafePointer<Bool>,
-            vectors: UnsafePointer<HostVectorOp>, mxcsr: UInt16, threshold: UInt32
+            vectors: UnsafePointer<HostVectorOp>, slots: VectorSlots, threshold: UInt32
         ) {
             guard let code = CodeMemory(size: Self.codeBytes) else { return nil }
             self.code = code
@@ -57,7 +62,7 @@
             self.blocks = blocks
             jumpCache = blocks.jumpCache
             entries = memory.entries
-            let layout = X64Layout(memory: memory, mxcsr: mxcsr)
+            let layout = X64Layout(memory: memory, vectors: slots)
             stubs = X64Stubs(code: code, layout: layout, helpers: helpers) { state, op in
                 let core = state.assumingMemoryBound(to: CoreState.self)
                 return Unmanaged<X64Engine>.fromOpaque(core.pointee.engine.unsafelyUnwrapped)
@@ -82,6 +87,15 @@
         /// makes every block's next execution come by the run loop. What is compiled already must be forgotten.
         package func stopLinking() { compiler.isLinking = false }
 
+        /// From now on names of generated code go to the file where `perf report` looks for them.
+        /// - Returns: the file's name, or nil when it cannot be written.
+        package func writePerfMap() -> String? {
+            guard let map = PerfMap() else { return nil }
+            map.add(UInt(bitPattern: code.executable), cursor - code.writable, "emu stubs")
+            perfMap = map
+            return map.path
+        }
+
         /// As `Interpreter.run`.
         package func run(_ state: UnsafeMutableRawPointer, mode: UInt32, limit: Position) -> EngineExit {
             let core = state.assumingMemoryBound(to: CoreState.self)
@@ -92,6 +106,7 @@
             core.pointee.limit = min(limit, core.pointee.position &+ 1 << 62)
             // The jump that led to the present PC, if it may be patched.
             var site: UInt64 = 0
+            var isUnusual = false
             while true {
                 if core.pointee.exitRequest != 0 { return .leave }
                 let pc = core.pointee.pc
@@ -101,6 +116,11 @@
                     return .lookUp
                 }
                 if core.pointee.position &+ UInt64(block.pointee.count) > limit { return .horizon }
+                if isUnusual {
+                    isUnusual = false
+                    if let exit = interpreter.execute(block, state) { return exit }
+                    continue
+                }
                 if block.pointee.entry == nil {
                     block.pointee.heat &+= 1
                     if block.pointee.heat < threshold {
@@ -123,6 +143,7 @@
                 case .lookUp: site = core.pointee.patchSite
                 case .horizon: return .horizon
                 case .leave: return .leave
+                case .unusualFloat: isUnusual = true
                 case .fault: return .fault
                 case .helperFault:
                     interpreter.noteFault(core.pointee.currentOp.unsafelyUnwrapped, state)
@@ -144,9 +165,17 @@
                 blocks.flushAll()
                 return false
             }
+            let start = measuresTime ? HostTime.now : 0
             block.pointee.entry = compiler.compile(block, at: cursor)
+            if let perfMap {
+                let isUser = block.pointee.mode & BlockCache.userBit != 0
+                perfMap.add(
+                    UInt(bitPattern: code.executable) + UInt(cursor - code.writable), compiler.asm.cursor - cursor,
+                    "guest \(isUser ? "user" : "kernel") 0x\(String(block.pointee.pc, radix: 16))")
+            }
             cursor = compiler.asm.cursor
             compiled &+= 1
+            if measuresTime { compileTime &+= HostTime.now &- start }
             return true
         }
 

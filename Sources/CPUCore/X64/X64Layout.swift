@@ -27,6 +27,9 @@
         let mxcsrScratch: Int32
         /// The guest's MXCSR.
         let mxcsr: Int32
+        /// In the state: XMM0, followed by the others, and the slot of memory operands; multiples of 16.
+        let xmm: UInt16
+        let scratch: UInt16
         let blockCount: Int32
         let blockOps: Int32
         /// From RBP to the TLBs and the table of entries.
@@ -34,8 +37,7 @@
         let userTLB: Int32
         let entries: Int32
 
-        /// - Parameter mxcsr: offset in the state.
-        init(memory: EngineMemory, mxcsr: UInt16) {
+        init(memory: EngineMemory, vectors: VectorSlots) {
             func field(_ path: PartialKeyPath<CoreState>) -> Int32 {
                 Int32(MemoryLayout<CoreState>.offset(of: path)!) - Self.bias
             }
@@ -51,13 +53,33 @@
             fpActive = field(\.fpActive)
             usualMXCSR = field(\.usualMXCSR)
             mxcsrScratch = field(\.mxcsrScratch)
-            self.mxcsr = Int32(mxcsr) - Self.bias
+            mxcsr = Int32(vectors.mxcsr) - Self.bias
+            xmm = vectors.xmm
+            scratch = vectors.scratch
             blockCount = block(\.count)
             blockOps = block(\.ops)
             func distance(_ pointer: UnsafeMutableRawPointer) -> Int32 { Int32(pointer - memory.state) - Self.bias }
             supervisorTLB = distance(UnsafeMutableRawPointer(memory.supervisorTLB.entries))
             userTLB = distance(UnsafeMutableRawPointer(memory.userTLB.entries))
             entries = distance(UnsafeMutableRawPointer(memory.entries))
+        }
+    }
+
+    /// Where a guest keeps its vector registers: offsets in the state.
+    package struct VectorSlots {
+        let mxcsr: UInt16
+        let xmm: UInt16
+        let scratch: UInt16
+
+        /// - Parameters:
+        ///   - mxcsr: control and status, 32 bits.
+        ///   - xmm: the first of 16 registers of 16 bytes; a multiple of 16.
+        ///   - scratch: the slot that memory operands come by; a multiple of 16.
+        package init(mxcsr: UInt16, xmm: UInt16, scratch: UInt16) {
+            precondition(xmm & 15 == 0 && scratch & 15 == 0)
+            self.mxcsr = mxcsr
+            self.xmm = xmm
+            self.scratch = scratch
         }
     }
 
@@ -71,5 +93,7 @@
         case fault, helperFault
         /// `exitRequest` is set: the block must end after the instruction of `currentOp`.
         case interrupted
+        /// The instruction at `pc` computes by the guest's MXCSR, for which the host's cannot serve.
+        case unusualFloat
     }
 #endif

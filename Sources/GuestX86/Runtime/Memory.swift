@@ -241,6 +241,7 @@ extension X86CPU {
     private func fill(_ linear: UInt64, _ translation: Translation, _ offset: Int) {
         let tlb = state.pointee.core.dataTLB
         if tlb == watchfulTLB.entries { return }
+        tlbMisses &+= 1
         let page = linear & ~0xFFF
         if !debugger.watches.isEmpty, debugger.watches(page: page) { return }
         let entry = tlb + TLB.index(linear)

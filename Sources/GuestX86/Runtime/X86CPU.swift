@@ -42,6 +42,11 @@ package final class X86CPU {
     /// Times that something was taken out of the TLB, and times that all was.
     var tlbChanges: UInt64 = 0
     var tlbFlushes: UInt64 = 1
+    /// Slow accesses to memory because the TLB did not know the page; and host time spent on translating blocks, in
+    /// nanoseconds, when `measuresTime`. For `statistics`.
+    var tlbMisses = 0
+    var translationTime: UInt64 = 0
+    var measuresTime = false
     /// Per RAM page, `tlbFlushes` when it was last given the plain right to write in a TLB; and for a page of the lowest
     /// page tables, the linear address that its first entry maps (`manyBases` if there are several).
     let writableSince: UnsafeMutablePointer<UInt64>
@@ -96,7 +101,9 @@ package final class X86CPU {
                 : X64Engine(
                     memory: memory, watchful: watchfulTLB.entries, interpreter: interpreter, blocks: blocks,
                     helpers: helpers, isLight: lightHelpers, vectors: hostVectors,
-                    mxcsr: StateLayout.mxcsr, threshold: threshold)
+                    slots: VectorSlots(
+                        mxcsr: StateLayout.mxcsr, xmm: StateLayout.xmm, scratch: StateLayout.scratch),
+                    threshold: threshold)
         #endif
         state.pointee.core.owner = Unmanaged.passUnretained(self).toOpaque()
         reset()
@@ -358,9 +365,11 @@ package final class X86CPU {
             }
             if let found { return found }
         }
+        let start = measuresTime ? HostTime.now : 0
         guard let (endPC, secondPage) = translateBlock(mode, BlockBuilder.maxInstructions, pc, linear, page) else {
             return nil
         }
+        if measuresTime { translationTime &+= HostTime.now &- start }
         if page < 0 || secondPage == -1 {
             isTemporary = true
             return blocks.temporary(builder, endPC: endPC, mode: mode.rawValue)
