@@ -1,4 +1,5 @@
 import CHostOracle
+import CPUCore
 import Foundation
 import GuestX86
 import MachineState
@@ -24,9 +25,63 @@ import Testing
         }
     }
 
+    /// Random programs as endless loops, for a while: generated code keeps registers from one round to the next, and must
+    /// end where the interpreter ends, also when it is stopped in between.
+    @Test(arguments: [64, 32], [DifferentialGenerator.Kind.integer, .vector, .x87])
+    func randomLoops(bits: Int, kind: DifferentialGenerator.Kind) {
+        var generator = DifferentialGenerator(bits: bits, seed: 78, kind: kind)
+        let machines = EngineKind.allCases.map { DifferentialMachine(bits: bits, seed: 78, engine: $0) }
+        let rounds = ProcessInfo.processInfo.environment["EMU_DIFFERENTIAL_PROGRAMS"].flatMap { Int($0) } ?? 400
+        var differences = 0
+        for number in 0..<rounds where differences < 3 {
+            let initial = generator.initialState()
+            var linked = generator.program().link(base: machines[0].codeBase)
+            // STC; JC to the beginning, in the place of the end.
+            linked.bytes.removeLast(2)
+            linked.bytes += [0xF9, 0x0F, 0x82]
+            let distance = Int32(-(linked.bytes.count + 4))
+            linked.bytes += withUnsafeBytes(of: distance.littleEndian) { Array($0) }
+            if linked.bytes.count > DifferentialMachine.codeSize { continue }
+            let ends = machines.map { go($0, linked, initial, 2500, slice: { 2500 }) }
+            let sliced = machines.map { machine in
+                var random = RandomSource(seed: UInt64(number))
+                return go(machine, linked, initial, 2500) { UInt64(1 + random.below(200)) }
+            }
+            for end in ends + sliced where end != ends[0] {
+                Issue.record("\(kind), \(bits)-bit program \(number): \(linked.bytes.map { String(format: "%02x", $0) })")
+                differences += 1
+                break
+            }
+        }
+    }
+
+    /// Executes `most` instructions, or until the processor halts.
+    private func go(
+        _ machine: DifferentialMachine, _ linked: DifferentialProgram.Linked, _ initial: OracleState, _ most: UInt64,
+        slice: () -> UInt64
+    ) -> End {
+        let fixture = machine.fixture
+        machine.template.withUnsafeBytes { machine.guestData.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        fixture.write(DifferentialMachine.physicalCode, linked.bytes + [0xF4, 0xF4])
+        machine.enterProgram(initial)
+        let start = fixture.cpu.position
+        var stop = X86CPU.Stop.horizon
+        while case .horizon = stop, fixture.cpu.position &- start < most {
+            stop = fixture.run(min(slice(), most - (fixture.cpu.position &- start)))
+        }
+        var visitor = StateVisitor(.describe)
+        fixture.state.pointee.visit(&visitor)
+        let data = UnsafeRawBufferPointer(start: machine.guestData, count: DifferentialMachine.dataSize)
+        return End(
+            registers: [], state: visitor.entries.filter { !$0.name.contains("osition") }, memory: Array(data),
+            length: fixture.cpu.position &- start)
+    }
+
     /// The end of a run.
     private struct End: Equatable {
         var registers: [UInt8]
+        /// The processor's whole state but its position, as text.
+        var state: [StateVisitor.Entry] = []
         var memory: [UInt8]
         var length: UInt64
     }
