@@ -29,8 +29,13 @@ package struct CoreState {
     package var limit: UInt64 = 0
     /// The jump in generated code, as an offset, that led to a PC without known code; 0 for none.
     package var patchSite: UInt64 = 0
-    /// Not 0 while the host's MXCSR serves the guest's floating point and gathers its exception flags.
+    /// Bit 0: the host's MXCSR serves the guest's floating point and gathers its exception flags. Bit 1: the host's x87
+    /// unit is the guest's. Only while generated code runs.
     package var fpActive: UInt8 = 0
+    /// Environments of the host's x87 unit (SDM volume 1, figure 8-9): scratch, and one with all masked, TOP 0, and no
+    /// register empty.
+    package var x87Environment = InlineArray<7, UInt32>(repeating: 0)
+    package var x87CleanEnvironment: InlineArray<7, UInt32> = [0x37F, 0, 0, 0, 0, 0, 0]
     /// MXCSR with everything masked, to nearest, without flags; and a place to store the host's to.
     package var usualMXCSR: UInt32 = 0x1F80
     package var mxcsrScratch: UInt32 = 0

@@ -3,7 +3,7 @@
 /// Helpers work on operands in the state, and so do these: operands are fetched into XMM0 and XMM1, and the result goes
 /// back. Exactly the helper's results, or there must be no entry.
 package struct HostVectorOp: Sendable {
-    package enum Kind: UInt8, Sendable {
+    package enum Kind: UInt8, Sendable, Comparable {
         case none
         /// dst = dst op a, 16 bytes each; dst = op a.
         case packed, packedUnary
@@ -19,6 +19,11 @@ package struct HostVectorOp: Sendable {
         case toGeneral128, toGeneral32, toGeneral64
         /// a is a general register or temporary, dst the low 4 or 8 bytes.
         case fromGeneral32, fromGeneral64
+        /// x87, from here on; dst has the instruction's 11 opcode bits. Registers only; the same that reads or writes
+        /// flags; with the memory operand's value in slot a; to the address in slot a; FLDCW.
+        case x87Register, x87ReadsFlags, x87Flags, x87Memory, x87Store, x87Control
+
+        @inlinable package static func < (a: Kind, b: Kind) -> Bool { a.rawValue < b.rawValue }
     }
     package var kind = Kind.none
     /// 66, F2, F3 or 0.

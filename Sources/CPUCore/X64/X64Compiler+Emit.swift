@@ -2,6 +2,10 @@
     extension X64Compiler {
         /// Generates code for one micro-op.
         mutating func emit(_ op: MicroOp) {
+            if touchesX87(op) {
+                if readX87Status(op) { return }
+                releaseX87()
+            }
             if op.opcode < .call, touchesVectors(op) {
                 if vectorMove(op) { return }
                 releaseVectors(op)
@@ -120,10 +124,12 @@
                 asm.lea(width, .rax, .mem(a, 0, index: b))
                 write(width, op.dst, .rax)
             case .call, .callPure:
-                if hostVector(op) { return }
+                if hostX87(op) || hostVector(op) { return }
                 if isLight[Int(op.b)] { callHelper() } else { runOp() }
             case .guardCanonical: guardCanonical(op)
             case .guardClear8:
+                // Nothing waits while the host's x87 unit serves.
+                if isX87Ready, op.a == layout.x87.status { return }
                 clobberFlags()
                 asm.test(0, place(op.a), immediate: op.imm)
                 slowPath(asm.jump(if: .nz), before: tempSlot)
@@ -132,7 +138,7 @@
                 saveFlags()
                 leaveBlock(to: op.imm)
             case .jumpIf:
-                if loop == nil { flushVectors() }
+                if loop == nil { flushVectors() } else { flushX87Note() }
                 saveFlags()
                 let taken = asm.jump(if: condition(op.b))
                 storeVectors(vectorsChanged)

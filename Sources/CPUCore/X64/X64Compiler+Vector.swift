@@ -57,6 +57,7 @@
 
         /// The state holds all vectors; the registers still hold them, too.
         mutating func flushVectors() {
+            flushX87Note()
             storeVectors(vectorsChanged)
             vectorsChanged = 0
         }
@@ -107,7 +108,7 @@
                 var isWrite = op.opcode < .st8 || op.opcode > .st64
                 if op.opcode == .call || op.opcode == .callPure {
                     switch vectors[Int(op.b)].kind {
-                    case .none: continue
+                    case .none, .x87Register, .x87ReadsFlags, .x87Flags, .x87Memory, .x87Store, .x87Control: continue
                     case .flags128, .flags32, .flags64: isWrite = false
                     default: break
                     }
@@ -153,26 +154,30 @@
             return false
         }
 
-        /// Before an instruction: the host's MXCSR serves the guest from here on. When it cannot, the block is left,
-        /// and the interpreter goes on.
-        mutating func checkFloat() {
+        /// Before an instruction: the host's MXCSR or its x87 unit serves the guest from here on. When it cannot, the block
+        /// is left, and the interpreter goes on.
+        mutating func checkFloat(isX87: Bool) {
             clobberFlags()
-            asm.arithmetic(.cmp, 0, .mem(.rbp, layout.fpActive), immediate: 0)
+            asm.test(
+                0, .mem(.rbp, layout.fpActive), immediate: isX87 ? X64Layout.x87Serves : X64Layout.mxcsrServes)
             floatChecks[floatCheckCount] = FloatCheck(
                 place: asm.jump(if: .z), back: asm.cursor, instruction: block.pointee.instructionIndex[current],
-                changed: vectorsChanged)
+                changed: vectorsChanged, note: x87Note, isX87: isX87)
             floatCheckCount += 1
-            isFloatReady = true
+            if isX87 { isX87Ready = true } else { isFloatReady = true }
         }
 
         mutating func emitFloatChecks() {
             for index in 0..<floatCheckCount {
                 let check = floatChecks[index]
                 asm.bind(check.place)
-                asm.call(stubs.activateFloat)
-                asm.arithmetic(.cmp, 0, .mem(.rbp, layout.fpActive), immediate: 0)
+                asm.call(check.isX87 ? stubs.activateX87 : stubs.activateFloat)
+                asm.test(
+                    0, .mem(.rbp, layout.fpActive),
+                    immediate: check.isX87 ? X64Layout.x87Serves : X64Layout.mxcsrServes)
                 asm.jump(if: .nz, to: check.back)
                 storeVectors(check.changed)
+                storeX87Note(check.note)
                 let left = UInt64(block.pointee.count) - UInt64(check.instruction)
                 asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: left)
                 storeConstant(layout.pc, block.pointee.pc &+ UInt64(block.pointee.pcOffsets[Int(check.instruction)]))
@@ -190,7 +195,7 @@
         mutating func hostVector(_ op: MicroOp) -> Bool {
             let host = vectors[Int(op.b)]
             switch host.kind {
-            case .none: return false
+            case .none, .x87Register, .x87ReadsFlags, .x87Flags, .x87Memory, .x87Store, .x87Control: return false
             case .packed, .packedUnary, .flags128: if op.a & 15 != 0 || op.dst & 15 != 0 { return false }
             case .shiftImmediate: if op.dst & 15 != 0 { return false }
             case .toGeneral128: if op.a & 15 != 0 { return false }
@@ -223,7 +228,7 @@
             case .fromGeneral32, .fromGeneral64:
                 let from = source(op.a)
                 operate(op.dst, reads: true) { $0.emit(host, op, register: $1, from) }
-            case .none: break
+            default: break
             }
             return true
         }

@@ -15,6 +15,11 @@
         let vectors: UnsafePointer<HostVectorOp>
         /// The host's MXCSR serves the guest at this point.
         var isFloatReady = false
+        /// The host's x87 unit is the guest's at this point; and the micro-op of the last x87 instruction that has not been
+        /// noted in the state.
+        var isX87Ready = false
+        var x87Note = Self.noNote
+        static let noNote: Int32 = -1
         /// Sets of guest vector registers, as bits: those whose host register has the value, and those of which the state
         /// does not. See `vectorNumber`.
         var vectorsInHost: UInt16 = 0
@@ -57,8 +62,11 @@
             var changed: UInt16
             var inHost: UInt16
             var narrow: Int8
-            /// The host's MXCSR must serve the guest again afterwards.
+            /// The host's MXCSR, the host's x87 unit must serve the guest again afterwards.
             var isFloatReady: Bool
+            var isX87Ready: Bool
+            /// `x87Note` at the jump.
+            var note: Int32
         }
         let slowPaths: UnsafeMutablePointer<SlowPath>
         var slowCount = 0
@@ -68,6 +76,8 @@
             var back: UnsafeMutablePointer<UInt8>
             var instruction: UInt16
             var changed: UInt16
+            var note: Int32
+            var isX87: Bool
         }
         let floatChecks: UnsafeMutablePointer<FloatCheck>
         var floatCheckCount = 0
@@ -96,7 +106,7 @@
             self.vectors = vectors
             deadAfter = .allocate(capacity: BlockBuilder.maxOps)
             slowPaths = .allocate(capacity: BlockBuilder.maxOps)
-            floatChecks = .allocate(capacity: BlockBuilder.maxInstructions)
+            floatChecks = .allocate(capacity: 2 * BlockBuilder.maxInstructions)
             exits = .allocate(capacity: 4)
             runOpThunk = code.writable
             helperThunk = code.writable
@@ -123,6 +133,8 @@
             flags = .memory
             tempSlot = Self.noTemp
             isFloatReady = false
+            isX87Ready = false
+            x87Note = Self.noNote
             vectorsInHost = 0
             vectorsChanged = 0
             floatCheckCount = 0
@@ -151,7 +163,8 @@
                     // Temporaries end with their instruction.
                     tempSlot = Self.noTemp
                     forgetScratch()
-                    if !isFloatReady, beginsFloat() { checkFloat() }
+                    if !isFloatReady, beginsFloat() { checkFloat(isX87: false) }
+                    if !isX87Ready, beginsX87() { checkFloat(isX87: true) }
                 }
                 emit(ops[current])
                 current += 1
@@ -186,9 +199,11 @@
                 asm.bind(path.place)
                 if path.before != Self.noTemp { asm.store(3, state(path.before), X64Layout.temporary) }
                 storeVectors(path.changed)
+                storeX87Note(path.note)
                 asm.movImmediate(.rdx, UInt64(path.op) * 16)
                 asm.call(runOpThunk)
                 if path.isFloatReady { asm.call(stubs.activateFloat) }
+                if path.isX87Ready { asm.call(stubs.activateX87) }
                 loadVectors(path.inHost)
                 if path.narrow >= 0 { clearUpperHalf(Int(path.narrow)) }
                 if path.after != Self.noTemp { asm.mov(3, X64Layout.temporary, state(path.after)) }
@@ -248,6 +263,7 @@
         private mutating func forgetHost() {
             flags = .memory
             isFloatReady = false
+            isX87Ready = false
             vectorsInHost = 0
         }
 
@@ -261,7 +277,8 @@
         ) {
             slowPaths[slowCount] = SlowPath(
                 place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot,
-                changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady)
+                changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady,
+                isX87Ready: isX87Ready, note: x87Note)
             slowCount += 1
         }
 

@@ -13,6 +13,9 @@
         ]
         static let budget = HostRegister.r14
         static let temporary = HostRegister.rsi
+        /// Bits of `CoreState.fpActive`.
+        static let mxcsrServes: UInt64 = 1
+        static let x87Serves: UInt64 = 2
 
         let hostFlags: Int32
         let limit: Int32
@@ -30,6 +33,9 @@
         /// In the state: XMM0, followed by the others, and the slot of memory operands; multiples of 16.
         let xmm: UInt16
         let scratch: UInt16
+        let x87: X87Slots
+        let environment: Int32
+        let cleanEnvironment: Int32
         let blockCount: Int32
         let blockOps: Int32
         /// From RBP to the TLBs and the table of entries.
@@ -56,6 +62,9 @@
             mxcsr = Int32(vectors.mxcsr) - Self.bias
             xmm = vectors.xmm
             scratch = vectors.scratch
+            x87 = vectors.x87
+            environment = field(\.x87Environment)
+            cleanEnvironment = field(\.x87CleanEnvironment)
             blockCount = block(\.count)
             blockOps = block(\.ops)
             func distance(_ pointer: UnsafeMutableRawPointer) -> Int32 { Int32(pointer - memory.state) - Self.bias }
@@ -65,21 +74,51 @@
         }
     }
 
+    /// Where a guest keeps its x87 unit: offsets in the state.
+    package struct X87Slots {
+        /// Physical register 0, followed by the others every 16 bytes.
+        let registers: UInt16
+        /// Control and status words.
+        let control: UInt16
+        let status: UInt16
+        /// One bit for each register that is not empty.
+        let tags: UInt16
+        /// The last instruction's opcode (16 bits), address and operand's address.
+        let opcode: UInt16
+        let instruction: UInt16
+        let data: UInt16
+
+        package init(
+            registers: UInt16, control: UInt16, status: UInt16, tags: UInt16, opcode: UInt16, instruction: UInt16,
+            data: UInt16
+        ) {
+            self.registers = registers
+            self.control = control
+            self.status = status
+            self.tags = tags
+            self.opcode = opcode
+            self.instruction = instruction
+            self.data = data
+        }
+    }
+
     /// Where a guest keeps its vector registers: offsets in the state.
     package struct VectorSlots {
         let mxcsr: UInt16
         let xmm: UInt16
         let scratch: UInt16
+        let x87: X87Slots
 
         /// - Parameters:
         ///   - mxcsr: control and status, 32 bits.
         ///   - xmm: the first of 16 registers of 16 bytes; a multiple of 16.
         ///   - scratch: the slot that memory operands come by; a multiple of 16.
-        package init(mxcsr: UInt16, xmm: UInt16, scratch: UInt16) {
+        package init(mxcsr: UInt16, xmm: UInt16, scratch: UInt16, x87: X87Slots) {
             precondition(xmm & 15 == 0 && scratch & 15 == 0)
             self.mxcsr = mxcsr
             self.xmm = xmm
             self.scratch = scratch
+            self.x87 = x87
         }
     }
 

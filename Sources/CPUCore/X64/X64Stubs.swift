@@ -10,6 +10,10 @@
         let callHelper: UnsafeMutablePointer<UInt8>
         /// Lets the host's MXCSR serve the guest, if the guest's control bits are the usual ones. Uses RAX.
         let activateFloat: UnsafeMutablePointer<UInt8>
+        /// Makes the host's x87 unit the guest's, if all exceptions are masked and none waits. Uses RAX and RCX.
+        let activateX87: UnsafeMutablePointer<UInt8>
+        /// Brings the x87 unit from the host's, which serves it now, to the state. Uses nothing but flags.
+        let endX87: UnsafeMutablePointer<UInt8>
         let size: Int
 
         private static let saved: [HostRegister] = [.rbx, .rbp, .r12, .r13, .r14, .r15]
@@ -52,13 +56,26 @@
             func endFloat(_ asm: inout X64Assembler, scratch: HostRegister) {
                 asm.arithmetic(.cmp, 0, field(layout.fpActive), immediate: 0)
                 let inactive = asm.jump(if: .z)
+                asm.test(0, field(layout.fpActive), immediate: X64Layout.x87Serves)
+                let noX87 = asm.jump(if: .z)
+                asm.call(endX87)
+                asm.bind(noX87)
+                asm.test(0, field(layout.fpActive), immediate: X64Layout.mxcsrServes)
+                let noMXCSR = asm.jump(if: .z)
                 asm.instruction(0x0FAE, 2, 3, field(layout.mxcsrScratch))
                 asm.mov(2, scratch, field(layout.mxcsrScratch))
                 asm.arithmetic(.and, 2, .reg(scratch), immediate: 0x3F)
                 asm.arithmetic(.or, 2, field(layout.mxcsr), scratch)
                 asm.storeImmediate(0, field(layout.fpActive), 0)
+                asm.bind(noMXCSR)
                 asm.bind(inactive)
             }
+
+            activateX87 = asm.cursor
+            Self.activateX87(&asm, layout)
+            endX87 = asm.cursor
+            Self.endX87(&asm, layout)
+            let endX87 = endX87
 
             enter = code.executable + (asm.cursor - code.writable)
             for register in Self.saved { asm.push(register) }
@@ -87,7 +104,7 @@
             asm.arithmetic(.cmp, 2, .reg(.rax), immediate: 0x1F80)
             let unusual = asm.jump(if: .nz)
             asm.instruction(0x0FAE, 2, 2, field(layout.usualMXCSR))
-            asm.storeImmediate(0, field(layout.fpActive), 1)
+            asm.arithmetic(.or, 0, field(layout.fpActive), immediate: X64Layout.mxcsrServes)
             asm.bind(unusual)
             asm.ret()
 
@@ -141,6 +158,87 @@
                 asm.jump(to: restore)
             }
             size = asm.cursor - code.writable
+        }
+
+        // MARK: x87
+
+        /// By the abridged tag word of a byte: the tag word, 3 for empty, 0 else. And by a byte of the tag word: 4 bits of the
+        /// abridged one. Addresses of tables that stay for ever, for generated code.
+        private static let tagWords: UInt64 = {
+            let table = UnsafeMutablePointer<UInt16>.allocate(capacity: 256)
+            for tags in 0..<256 {
+                table[tags] = (0..<8).reduce(0) { $0 | (tags >> $1 & 1 == 0 ? 3 << UInt16(2 * $1) : 0) }
+            }
+            return UInt64(UInt(bitPattern: table))
+        }()
+        private static let tagBits: UInt64 = {
+            let table = UnsafeMutablePointer<UInt8>.allocate(capacity: 256)
+            for word in 0..<256 {
+                table[word] = (0..<4).reduce(0) { $0 | (word >> (2 * $1) & 3 == 3 ? 0 : 1 << UInt8($1)) }
+            }
+            return UInt64(UInt(bitPattern: table))
+        }()
+
+        /// An operand in the state, by its offset there.
+        private static func slot(_ offset: UInt16, _ more: Int = 0) -> HostOperand {
+            .mem(.rbp, Int32(offset) + Int32(more) - X64Layout.bias)
+        }
+
+        private static func activateX87(_ asm: inout X64Assembler, _ layout: X64Layout) {
+            let x87 = layout.x87
+            asm.zeroExtend(from: 1, .rax, slot(x87.control))
+            asm.mov(2, .rcx, .rax)
+            asm.arithmetic(.and, 2, .reg(.rcx), immediate: 0x3F)
+            asm.arithmetic(.cmp, 2, .reg(.rcx), immediate: 0x3F)
+            let unmasked = asm.jump(if: .nz)
+            asm.mov(2, .rcx, .rax)
+            asm.arithmetic(.and, 2, .reg(.rcx), immediate: 0x300)
+            asm.arithmetic(.cmp, 2, .reg(.rcx), immediate: 0x100)
+            let reserved = asm.jump(if: .z)
+            asm.test(0, slot(x87.status), immediate: 0x80)
+            let pending = asm.jump(if: .nz)
+            asm.store(2, .mem(.rbp, layout.environment), .rax)
+            asm.zeroExtend(from: 1, .rax, slot(x87.status))
+            asm.store(2, .mem(.rbp, layout.environment + 4), .rax)
+            asm.zeroExtend(from: 0, .rax, slot(x87.tags))
+            asm.movImmediate(.rcx, tagWords)
+            asm.zeroExtend(from: 1, .rax, .mem(.rcx, 0, index: .rax, scale: 1))
+            asm.store(2, .mem(.rbp, layout.environment + 8), .rax)
+            // FNINIT; from TOP 0 eight pushes fill R7 to R0; FLDENV.
+            asm.byte(0xDB)
+            asm.byte(0xE3)
+            for number in (0..<8).reversed() { asm.instruction(0xDB, 2, 5, slot(x87.registers, number * 16)) }
+            asm.instruction(0xD9, 2, 4, .mem(.rbp, layout.environment))
+            asm.arithmetic(.or, 0, .mem(.rbp, layout.fpActive), immediate: X64Layout.x87Serves)
+            asm.bind(unmasked)
+            asm.bind(reserved)
+            asm.bind(pending)
+            asm.ret()
+        }
+
+        private static func endX87(_ asm: inout X64Assembler, _ layout: X64Layout) {
+            let x87 = layout.x87
+            asm.push(.rax)
+            asm.push(.rcx)
+            // FNSTENV.
+            asm.instruction(0xD9, 2, 6, .mem(.rbp, layout.environment))
+            asm.zeroExtend(from: 1, .rax, .mem(.rbp, layout.environment + 4))
+            asm.store(1, slot(x87.status), .rax)
+            asm.movImmediate(.rcx, tagBits)
+            asm.zeroExtend(from: 0, .rax, .mem(.rbp, layout.environment + 8))
+            asm.zeroExtend(from: 0, .rax, .mem(.rcx, 0, index: .rax))
+            asm.store(0, slot(x87.tags), .rax)
+            asm.zeroExtend(from: 0, .rax, .mem(.rbp, layout.environment + 9))
+            asm.zeroExtend(from: 0, .rax, .mem(.rcx, 0, index: .rax))
+            asm.shift(.shl, 2, .reg(.rax), by: 4)
+            asm.arithmetic(.or, 0, slot(x87.tags), .rax)
+            // With TOP 0 and nothing empty, eight pops are R0 to R7.
+            asm.instruction(0xD9, 2, 4, .mem(.rbp, layout.cleanEnvironment))
+            for number in 0..<8 { asm.instruction(0xDB, 2, 7, slot(x87.registers, number * 16)) }
+            asm.arithmetic(.and, 0, .mem(.rbp, layout.fpActive), immediate: UInt64(~UInt8(X64Layout.x87Serves)))
+            asm.pop(.rcx)
+            asm.pop(.rax)
+            asm.ret()
         }
     }
 #endif

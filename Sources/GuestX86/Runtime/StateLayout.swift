@@ -14,6 +14,14 @@ package enum StateLayout {
     package static let scratch = fpu + UInt16(MemoryLayout<FPUState>.offset(of: \.scratch)!)
     /// MXCSR, 32 bits.
     package static let mxcsr = fpu + UInt16(MemoryLayout<FPUState>.offset(of: \.mxcsr)!)
+    #if arch(x86_64)
+        package static let x87Slots = {
+            func slot(_ path: PartialKeyPath<FPUState>) -> UInt16 { fpu + UInt16(MemoryLayout<FPUState>.offset(of: path)!) }
+            return X87Slots(
+                registers: x87, control: slot(\.control), status: slot(\.status), tags: slot(\.tagValid),
+                opcode: slot(\.opcode), instruction: slot(\.instructionPointer), data: slot(\.dataPointer))
+        }()
+    #endif
     package static let systemFlags = offset(\.systemFlags, UInt32.self)
     package static let segments = offset(\.segments, Segment.self)
     /// Segment `index`'s base, 64 bits, and selector, 16 bits.

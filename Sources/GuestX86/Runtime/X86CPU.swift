@@ -102,7 +102,8 @@ package final class X86CPU {
                     memory: memory, watchful: watchfulTLB.entries, interpreter: interpreter, blocks: blocks,
                     helpers: helpers, isLight: lightHelpers, vectors: hostVectors,
                     slots: VectorSlots(
-                        mxcsr: StateLayout.mxcsr, xmm: StateLayout.xmm, scratch: StateLayout.scratch),
+                        mxcsr: StateLayout.mxcsr, xmm: StateLayout.xmm, scratch: StateLayout.scratch,
+                        x87: StateLayout.x87Slots),
                     threshold: threshold)
         #endif
         state.pointee.core.owner = Unmanaged.passUnretained(self).toOpaque()

@@ -15,7 +15,30 @@ extension HelperTable {
         addShifts(set)
         addFloats(set)
         addConversions(set)
+        for operation in X87Operation.allCases {
+            if let kind = hostKind(operation) { table[Int(operation.helper)] = HostVectorOp(kind, 0, 0) }
+        }
         return table
+    }
+
+    /// What the host's x87 unit does as every other: what IEEE 754 and the manual define to the bit. Not the transcendental
+    /// functions, and not what touches memory in ways of its own.
+    private static func hostKind(_ operation: X87Operation) -> HostVectorOp.Kind? {
+        switch operation {
+        case .arithmeticToTop, .arithmeticToRegister, .arithmeticAndPop, .loadRegister, .loadOne, .loadL2T, .loadL2E,
+            .loadPi, .loadLG2, .loadLN2, .loadZero, .storeRegister, .storeRegisterAndPop, .exchange,
+            .compareAndPopTwice, .unorderedCompare, .unorderedCompareAndPop, .unorderedCompareAndPopTwice, .test,
+            .examine, .changeSign, .absolute, .decrementTop, .incrementTop, .squareRoot, .roundToIntegral, .free:
+            .x87Register
+        case .conditionalMove: .x87ReadsFlags
+        case .compareFlags, .compareFlagsAndPop, .unorderedCompareFlags, .unorderedCompareFlagsAndPop: .x87Flags
+        case .arithmetic32, .arithmetic64, .arithmeticInteger16, .arithmeticInteger32, .load32, .load64, .load80,
+            .loadInteger16, .loadInteger32, .loadInteger64:
+            .x87Memory
+        case .store32, .store64, .store80, .storeInteger16, .storeInteger32, .storeInteger64: .x87Store
+        case .loadControl: .x87Control
+        default: nil
+        }
     }
 
     private typealias Setter = (SIMDOperation, HostVectorOp) -> Void
