@@ -3,8 +3,6 @@
 /// Storage is one bump-allocated arena; when it is full everything is forgotten.
 package final class BlockCache {
     private static let bucketCount = 1 << 16
-    /// Entries of one half of the jump cache: supervisor's blocks in the first, user's in the second.
-    package static let jumpCacheCount = 1 << 12
     /// The bit of a block's mode that tells user code.
     package static let userBit: UInt32 = 1 << 3
     private static let maxBlocks = 1 << 17
@@ -26,6 +24,8 @@ package final class BlockCache {
     /// Per page, one bit for every 64 bytes that hold code.
     private let codeMap: UnsafeMutablePointer<UInt64>
     private let arena: UnsafeMutableRawPointer
+    /// Bytes of `blocks` and `arena` together.
+    private let size: Int
     private var arenaUsed = 0
 
     /// Blocks translated and pages invalidated, for `--stats`.
@@ -33,45 +33,82 @@ package final class BlockCache {
     package private(set) var invalidations = 0
     package private(set) var flushes = 0
     package private(set) var clears = 0
+    /// The user's half of the jump cache may hold something.
+    private var hasUserBlocks = false
 
     package init(ram: GuestRAM) {
         self.ram = ram
-        jumpCache = .allocate(capacity: 2 * Self.jumpCacheCount)
-        jumpCache.initialize(repeating: nil, count: 2 * Self.jumpCacheCount)
-        blocks = .allocate(capacity: Self.maxBlocks)
+        jumpCache = .allocate(capacity: EntryTable.count)
+        jumpCache.initialize(repeating: nil, count: EntryTable.count)
+        // One block more than are kept: `temporary`.
+        let blockBytes = ((Self.maxBlocks + 1) * MemoryLayout<Block>.stride + 4095) & ~4095
+        size = blockBytes + Self.arenaBytes
+        guard let memory = LargeMemory.map(size) else { preconditionFailure("no address space for translated blocks") }
+        blocks = memory.bindMemory(to: Block.self, capacity: Self.maxBlocks + 1)
+        arena = memory + blockBytes
         buckets = .allocate(capacity: Self.bucketCount)
         buckets.initialize(repeating: -1, count: Self.bucketCount)
         pageHeads = .allocate(capacity: ram.pageCount)
         pageHeads.initialize(repeating: -1, count: ram.pageCount)
         codeMap = .allocate(capacity: ram.pageCount)
         codeMap.initialize(repeating: 0, count: ram.pageCount)
-        arena = .allocate(byteCount: Self.arenaBytes, alignment: 16)
     }
 
     deinit {
         jumpCache.deallocate()
-        blocks.deallocate()
+        LargeMemory.unmap(blocks, size)
         buckets.deallocate()
         pageHeads.deallocate()
         codeMap.deallocate()
-        arena.deallocate()
     }
 
     @inlinable @inline(__always)
     package static func jumpIndex(_ pc: UInt64, _ mode: UInt32) -> Int {
-        Int((pc ^ (pc >> 12)) & UInt64(jumpCacheCount - 1) | UInt64(mode & userBit) << 9)
+        EntryTable.index(pc, mode)
     }
 
     package func clearJumpCache() {
         clears += 1
-        jumpCache.update(repeating: nil, count: 2 * Self.jumpCacheCount)
-        entries?.update(repeating: EntryTable.Entry(), count: 2 * EntryTable.count)
+        hasUserBlocks = false
+        jumpCache.update(repeating: nil, count: EntryTable.count)
+        entries?.update(repeating: EntryTable.Entry(), count: EntryTable.count)
+    }
+
+    /// Enters a block that is where its PC leads at present.
+    package func enter(_ block: UnsafeMutablePointer<Block>) {
+        if block.pointee.mode & Self.userBit != 0 { hasUserBlocks = true }
+        jumpCache[Self.jumpIndex(block.pointee.pc, block.pointee.mode)] = block
     }
 
     /// User code may be elsewhere now, supervisor code is where it was.
     package func clearUserJumpCache() {
-        (jumpCache + Self.jumpCacheCount).update(repeating: nil, count: Self.jumpCacheCount)
-        if let entries { (entries + EntryTable.count).update(repeating: EntryTable.Entry(), count: EntryTable.count) }
+        if !hasUserBlocks { return }
+        hasUserBlocks = false
+        let (first, count) = (EntryTable.supervisorCount, EntryTable.userCount)
+        (jumpCache + first).update(repeating: nil, count: count)
+        if let entries { (entries + first).update(repeating: EntryTable.Entry(), count: count) }
+    }
+
+    /// The page of virtual addresses at `linear` no longer leads to RAM page `page`: its blocks must be looked up anew.
+    package func forgetMapping(of linear: UInt64, to page: Int) {
+        var link = pageHeads[page]
+        while link >= 0 {
+            let block = blocks + Int(link & ~Self.secondLink)
+            let isSecond = link & Self.secondLink != 0
+            link = isSecond ? block.pointee.nextInSecondPage : block.pointee.nextInPage
+            let first = block.pointee.linear & ~0xFFF
+            if (isSecond ? first &+ 4096 : first) == linear, block.pointee.mode != Block.deadMode { forget(block) }
+        }
+    }
+
+    /// Takes a block out of the jump cache and the table of entries.
+    private func forget(_ block: UnsafeMutablePointer<Block>) {
+        let (pc, mode) = (block.pointee.pc, block.pointee.mode)
+        let index = Self.jumpIndex(pc, mode)
+        if jumpCache[index] == block { jumpCache[index] = nil }
+        guard let entries else { return }
+        let slot = EntryTable.index(pc, mode)
+        if entries[slot].key == EntryTable.key(pc, mode) { entries[slot] = EntryTable.Entry() }
     }
 
     private func bucket(_ linear: UInt64, _ page: Int32, _ mode: UInt32) -> Int {

@@ -29,6 +29,9 @@ package struct CoreState {
     package var limit: UInt64 = 0
     /// The jump in generated code, as an offset, that led to a PC without known code; 0 for none.
     package var patchSite: UInt64 = 0
+    /// While generated code runs: the time-stamp counter is position << `clockShift` + `timeOffset`.
+    package var clockShift: UInt8 = 0
+    package var timeOffset: UInt64 = 0
     /// Bit 0: the host's MXCSR serves the guest's floating point and gathers its exception flags. Bit 1: the host's x87
     /// unit is the guest's. Only while generated code runs.
     package var fpActive: UInt8 = 0

@@ -8,20 +8,28 @@ package struct EngineMemory {
     /// Where generated code for a PC begins; see `EntryTable`.
     package let entries: UnsafeMutablePointer<EntryTable.Entry>
 
+    private let size: Int
+
     /// - Parameter stateSize: bytes.
     package init(stateSize: Int) {
         let stateBytes = (stateSize + 4095) & ~4095
         let tlbBytes = TLB.count * MemoryLayout<TLBEntry>.stride
-        let size = stateBytes + 2 * tlbBytes + 2 * EntryTable.count * MemoryLayout<EntryTable.Entry>.stride
-        let base = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 4096)
+        size = stateBytes + 2 * tlbBytes + EntryTable.count * MemoryLayout<EntryTable.Entry>.stride
+        guard let base = LargeMemory.map((size + 4095) & ~4095) else {
+            preconditionFailure("no address space for the processor's state")
+        }
         state = base
         supervisorTLB = TLB(at: base + stateBytes)
         userTLB = TLB(at: base + stateBytes + tlbBytes)
-        entries = (base + stateBytes + 2 * tlbBytes).bindMemory(to: EntryTable.Entry.self, capacity: 2 * EntryTable.count)
-        entries.initialize(repeating: EntryTable.Entry(), count: 2 * EntryTable.count)
+        entries = (base + stateBytes + 2 * tlbBytes).bindMemory(to: EntryTable.Entry.self, capacity: EntryTable.count)
+        entries.initialize(repeating: EntryTable.Entry(), count: EntryTable.count)
     }
 
-    package func deallocate() { state.deallocate() }
+    package func deallocate() {
+        supervisorTLB.deallocate()
+        userTLB.deallocate()
+        LargeMemory.unmap(state, (size + 4095) & ~4095)
+    }
 }
 
 /// The jump cache of generated code.
@@ -33,13 +41,22 @@ package enum EntryTable {
         package var code: UInt64 = 0
         package static let empty: UInt64 = 0x7FFF_5555_5555_5555
     }
-    /// Of one half: as in the jump cache, user's blocks have the second.
-    package static let count = 1 << 12
+    /// Supervisor's blocks have the first part, user's the second, which is small because it is often cleared.
+    package static let supervisorCount = 1 << 14
+    package static let userCount = 1 << 12
+    package static let count = supervisorCount + userCount
+
+    /// The part for a mode: its first index, and the mask of what is added.
+    @inlinable @inline(__always)
+    package static func part(_ mode: UInt32) -> (first: Int, mask: UInt64) {
+        mode & BlockCache.userBit == 0 ? (0, UInt64(supervisorCount - 1)) : (supervisorCount, UInt64(userCount - 1))
+    }
 
     @inlinable @inline(__always)
     package static func key(_ pc: UInt64, _ mode: UInt32) -> UInt64 { pc ^ UInt64(mode) << 48 }
     @inlinable @inline(__always)
     package static func index(_ pc: UInt64, _ mode: UInt32) -> Int {
-        Int((pc ^ (pc >> 12)) & UInt64(count - 1)) + (mode & BlockCache.userBit == 0 ? 0 : count)
+        let (first, mask) = part(mode)
+        return Int((pc ^ (pc >> 12)) & mask) + first
     }
 }

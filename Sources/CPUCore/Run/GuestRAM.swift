@@ -73,8 +73,9 @@ package final class GuestRAM {
         let size = ramSize + videoSize + romSize
         self.size = size
         romBase = 0x1_0000_0000 - UInt64(romSize)
-        let memory = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)!
-        precondition(memory != MAP_FAILED, "no address space for \(size) bytes of guest RAM")
+        guard let memory = LargeMemory.map(size) else {
+            preconditionFailure("no address space for \(size) bytes of guest RAM")
+        }
         base = memory
         pageCount = size / 4096
         pageFlags = .allocate(capacity: pageCount)
@@ -94,7 +95,7 @@ package final class GuestRAM {
     }
 
     deinit {
-        munmap(base, size)
+        LargeMemory.unmap(base, size)
         pageFlags.deallocate()
         pageDigests.deallocate()
         dirty.deallocate()

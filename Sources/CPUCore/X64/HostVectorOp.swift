@@ -5,6 +5,8 @@
 package struct HostVectorOp: Sendable {
     package enum Kind: UInt8, Sendable, Comparable {
         case none
+        /// RDTSC: EDX:EAX = the virtual time. By a supervisor, who always may.
+        case timestamp
         /// dst = dst op a, 16 bytes each; dst = op a.
         case packed, packedUnary
         /// dst = dst shifted by the immediate: an opcode group, chosen by `group`.

@@ -124,7 +124,7 @@
                 asm.lea(width, .rax, .mem(a, 0, index: b))
                 write(width, op.dst, .rax)
             case .call, .callPure:
-                if hostX87(op) || hostVector(op) { return }
+                if timestamp(op) || hostX87(op) || hostVector(op) { return }
                 if isLight[Int(op.b)] { callHelper() } else { runOp() }
             case .guardCanonical: guardCanonical(op)
             case .guardClear8:
@@ -157,6 +157,26 @@
                 exit(.leave)
             default: runOp()
             }
+        }
+
+        /// RDTSC by a supervisor. False: another call, nothing has been emitted.
+        private mutating func timestamp(_ op: MicroOp) -> Bool {
+            guard vectors[Int(op.b)].kind == .timestamp, block.pointee.mode & BlockCache.userBit == 0 else { return false }
+            clobberFlags()
+            // Instructions retired before this one.
+            asm.mov(3, .rax, .mem(.rbp, layout.limit))
+            asm.arithmetic(.sub, 3, .rax, .reg(X64Layout.budget))
+            let left = UInt64(block.pointee.count) - UInt64(block.pointee.instructionIndex[current])
+            asm.arithmetic(.sub, 3, .reg(.rax), immediate: left)
+            asm.mov(0, .rcx, .mem(.rbp, layout.clockShift))
+            asm.shift(.shl, 3, .reg(.rax))
+            asm.arithmetic(.add, 3, .rax, .mem(.rbp, layout.timeOffset))
+            asm.mov(3, .rdx, .rax)
+            asm.shift(.shr, 3, .reg(.rdx), by: 32)
+            asm.mov(2, .rax, .rax)
+            write(3, Slot.register(0), .rax)
+            write(3, Slot.register(2), .rdx)
+            return true
         }
 
         // MARK: Moves
@@ -382,11 +402,12 @@
             asm.mov(3, .rcx, .rax)
             asm.shift(.shr, 3, .reg(.rcx), by: 12)
             asm.arithmetic(.xor, 2, .rcx, .reg(.rax))
-            asm.arithmetic(.and, 2, .reg(.rcx), immediate: UInt64(EntryTable.count - 1))
+            let (first, mask) = EntryTable.part(block.pointee.mode)
+            asm.arithmetic(.and, 2, .reg(.rcx), immediate: mask)
             asm.shift(.shl, 2, .reg(.rcx), by: 4)
             asm.movImmediate(.rdx, UInt64(block.pointee.mode) << 48)
             asm.arithmetic(.xor, 3, .rdx, .reg(.rax))
-            let entries = layout.entries + Int32(EntryTable.index(0, block.pointee.mode)) * 16
+            let entries = layout.entries + Int32(first) * 16
             asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, entries, index: .rcx))
             let miss = asm.jump(if: .nz)
             asm.jump(.mem(.rbp, entries + 8, index: .rcx))

@@ -34,6 +34,8 @@
         let xmm: UInt16
         let scratch: UInt16
         let x87: X87Slots
+        let clockShift: Int32
+        let timeOffset: Int32
         let environment: Int32
         let cleanEnvironment: Int32
         let blockCount: Int32
@@ -63,6 +65,8 @@
             xmm = vectors.xmm
             scratch = vectors.scratch
             x87 = vectors.x87
+            clockShift = field(\.clockShift)
+            timeOffset = field(\.timeOffset)
             environment = field(\.x87Environment)
             cleanEnvironment = field(\.x87CleanEnvironment)
             blockCount = block(\.count)

@@ -131,7 +131,9 @@ extension X86CPU {
     func writeMSR(_ index: UInt32, _ value: UInt64) -> Bool {
         let s = state
         switch index {
-        case 0x10: s.pointee.tscOffset = s.pointee.tscOffset &+ value &- timestamp
+        case 0x10:
+            s.pointee.tscOffset = s.pointee.tscOffset &+ value &- timestamp
+            setTime()
         case 0x1B: s.pointee.apicBase = value
         case 0x3A, 0x8B, 0x17, 0x2A, 0x79, 0x179, 0x17A, 0x1D9, 0x19B, 0x19C: break
         case 0x174: s.pointee.sysenterCS = value & 0xFFFF_FFFF
@@ -178,6 +180,12 @@ extension X86CPU {
         default: return false
         }
         return true
+    }
+
+    /// Tells generated code how the time-stamp counter goes.
+    func setTime() {
+        state.pointee.core.clockShift = clock.shift
+        state.pointee.core.timeOffset = clock.skipped &+ state.pointee.tscOffset
     }
 
     /// The time-stamp counter: virtual nanoseconds plus what the guest has added.

@@ -244,16 +244,19 @@ extension X86CPU {
         tlbMisses &+= 1
         let page = linear & ~0xFFF
         if !debugger.watches.isEmpty, debugger.watches(page: page) { return }
-        let entry = tlb + TLB.index(linear)
+        let index = TLB.index(linear)
+        let entry = tlb + index
+        let isUser = tlb == userTLB.entries
         let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(offset & ~0xFFF)
         if entry.pointee.addend != host &- page || (entry.pointee.read != page && entry.pointee.execute != page) {
             entry.pointee = TLBEntry()
             entry.pointee.addend = host &- page
+            if isUser { userTLB.willFill(index) } else if !isUpperHalf(linear) { supervisorTLB.willFill(index) }
         }
         entry.pointee.read = page
         if translation.isWritable, ram.pageFlags[offset >> 12] == 0 {
             entry.pointee.write = page
-            writableSince[offset >> 12] = tlbFlushes
+            WritablePlace.note(&writableSince[offset >> 12], index, isUser: isUser, epoch: tlbFlushes)
         } else {
             entry.pointee.write = TLBEntry.invalid
         }

@@ -51,7 +51,9 @@ extension X86CPU {
         while true {
             let isTop3 = !isLong && shift == 30
             let address = table &+ ((linear >> shift) & (isTop3 ? 3 : 511)) << 3
-            let base = shift == 12 ? linear & ~0x1F_FFFF : Self.manyBases
+            // What the table maps: the top one everything, from 0 on; that of PAE's third level is no page.
+            let span: UInt64 = 1 << (shift + 9)
+            let base = isTop3 ? Self.manyBases : (shift == 39 ? 0 : linear & ~(span - 1)) | shift
             guard let entry = readTable(address, size: 8, maps: base) else { return pageFault(linear, access, 0) }
             if entry & Self.present == 0 { return pageFault(linear, access, 0) }
             var reserved = Self.reservedHigh
@@ -90,7 +92,7 @@ extension X86CPU {
     private func translate32(_ linear: UInt64, _ access: Access, _ cr0: UInt64, _ cr4: UInt64) -> Translation? {
         let a20 = state.pointee.a20Mask
         let directory = (state.pointee.cr3 & 0xFFFF_F000) &+ ((linear >> 22) & 1023) << 2
-        guard let pde = readTable(directory, size: 4, maps: Self.manyBases), pde & Self.present != 0 else {
+        guard let pde = readTable(directory, size: 4, maps: 22), pde & Self.present != 0 else {
             return pageFault(linear, access, 0)
         }
         let isWrite = access.contains(.write)
@@ -105,7 +107,7 @@ extension X86CPU {
                 isWritable: updated & Self.dirty != 0 && mayWrite(pde, access, cr0))
         }
         let address = (pde & 0xFFFF_F000) &+ ((linear >> 12) & 1023) << 2
-        guard let pte = readTable(address, size: 4, maps: linear & ~0x3F_FFFF), pte & Self.present != 0 else {
+        guard let pte = readTable(address, size: 4, maps: linear & ~0x3F_FFFF | 12), pte & Self.present != 0 else {
             return pageFault(linear, access, 0)
         }
         let rights = pde & pte
@@ -148,7 +150,7 @@ extension X86CPU {
     }
 
     /// A paging-structure entry. From now on writes to its page are seen. Tables outside RAM read as not present.
-    /// - Parameter base: the linear address that the table's first entry maps, if it maps 4 KiB pages; else `manyBases`.
+    /// - Parameter base: see `tableBase`.
     private func readTable(_ address: UInt64, size: Int, maps base: UInt64) -> UInt64? {
         guard let offset = ram.offset(of: address & state.pointee.a20Mask) else { return nil }
         let page = offset >> 12
@@ -179,23 +181,39 @@ extension X86CPU {
 
     @inline(never)
     private func watchTable(_ page: Int) {
+        if watchedTables.count == watchedTables.capacity { dropUnwatched() }
         ram.pageFlags[page] |= GuestRAM.pageTable
         watchedTables.append(Int32(page))
         protect(page: page)
     }
 
+    /// Takes pages that are no longer watched, and repetitions, out of the list.
+    private func dropUnwatched() {
+        let isWatched = GuestRAM.pageTable
+        watchedTables.removeAll {
+            if ram.pageFlags[Int($0)] & isWatched == 0 { return true }
+            ram.pageFlags[Int($0)] &= ~isWatched
+            return false
+        }
+        for page in watchedTables { ram.pageFlags[Int(page)] |= isWatched }
+        watchedTables.reserveCapacity(max(4096, 2 * watchedTables.count))
+    }
+
     /// Takes the plain right to write a RAM page from the TLBs.
     func protect(page: Int) {
-        if writableSince[page] != tlbFlushes { return }
+        let place = writableSince[page]
+        guard WritablePlace.epoch(place) == tlbFlushes else { return }
         writableSince[page] = 0
         let host = UInt64(UInt(bitPattern: ram.base)) &+ UInt64(page) << 12
+        if let (index, isUser) = WritablePlace.single(place) {
+            return (isUser ? userTLB : supervisorTLB).protect(hostPage: host, at: index)
+        }
         supervisorTLB.protect(hostPage: host)
         userTLB.protect(hostPage: host)
     }
 
-    /// No address: not a table of 4 KiB pages, or one that maps them at several places.
+    /// No address: a table that is used in several ways.
     static let manyBases = UInt64.max
-
     /// A present entry of a watched table, which begins at `offset` of RAM, is about to change: what was derived from it is forgotten.
     func tableWillChange(_ offset: Int) {
         let base = tableBase[offset >> 12]
@@ -204,15 +222,34 @@ extension X86CPU {
         let host = ram.base + offset
         let old = isWide ? host.load(as: UInt64.self) : UInt64(host.load(as: UInt32.self))
         tlbChanges &+= 1
-        let linear = base &+ UInt64((offset & 0xFFF) >> (isWide ? 3 : 2)) << 12
+        let shift = base & 0xFFF
+        var linear = base & ~0xFFF &+ UInt64((offset & 0xFFF) >> (isWide ? 3 : 2)) << shift
+        if shift == 39 { linear = UInt64(bitPattern: Int64(bitPattern: linear << 16) >> 16) }
+        if shift != 12 { return subtreeWillChange(linear, shift, old, isWide: isWide) }
         supervisorTLB.forget(page: linear)
         userTLB.forget(page: linear)
-        // Blocks in the jump cache were found by this entry only if there is code in the page.
+        // Blocks in the jump cache were found by this entry only if there is code in the page, and then at this address.
         guard let target = ram.offset(of: old & (isWide ? Self.frame : 0xFFFF_F000) & state.pointee.a20Mask) else { return }
         if ram.pageFlags[target >> 12] & GuestRAM.code != 0 {
-            blocks.clearJumpCache()
+            blocks.forgetMapping(of: linear, to: target >> 12)
             state.pointee.core.exitRequest |= ExitRequest.code
         }
+    }
+
+    /// The same for an entry that maps 1 << `shift` bytes from `linear` on, by another table or as a large page.
+    private func subtreeWillChange(_ linear: UInt64, _ shift: UInt64, _ old: UInt64, isWide: Bool) {
+        if isUpperHalf(linear) || supervisorRunsLow { return flushTLB() }
+        let last = linear &+ (1 << shift &- 1)
+        supervisorTLB.forget(from: linear, through: last)
+        userTLB.forget(from: linear, through: last)
+        blocks.clearUserJumpCache()
+        state.pointee.core.exitRequest |= ExitRequest.code
+        // Nothing is left that comes from the table below: the page may become anything.
+        guard old & Self.large == 0 || shift > 30,
+            let table = ram.offset(of: old & (isWide ? Self.frame : 0xFFFF_F000) & state.pointee.a20Mask),
+            tableBase[table >> 12] == linear | (isWide ? shift - 9 : 12)
+        else { return }
+        ram.pageFlags[table >> 12] &= ~GuestRAM.pageTable
     }
 
     /// Forgets all translations; then no page of tables needs to be watched. What is being executed was found by them, too:
@@ -250,11 +287,13 @@ extension X86CPU {
         guard memcmp(ram.base + before + first, ram.base + after + first, length) == 0 else { return flushTLB() }
         // The new table speaks for the upper half from now on.
         if ram.pageFlags[after >> 12] & GuestRAM.pageTable == 0 {
-            tableBase[after >> 12] = Self.manyBases
+            tableBase[after >> 12] = isLong ? 39 : 22
             watchTable(after >> 12)
         }
+        if before != after { ram.pageFlags[before >> 12] &= ~GuestRAM.pageTable }
         tlbChanges &+= 1
-        userTLB.flush()
+        // Not `flush`: this takes the listed ones only.
+        userTLB.flush(below: .max)
         supervisorTLB.flush(below: isLong ? 1 << 63 : 0xC000_0000)
         blocks.clearUserJumpCache()
         state.pointee.core.exitRequest |= ExitRequest.code

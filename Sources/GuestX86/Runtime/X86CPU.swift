@@ -47,8 +47,8 @@ package final class X86CPU {
     var tlbMisses = 0
     var translationTime: UInt64 = 0
     var measuresTime = false
-    /// Per RAM page, `tlbFlushes` when it was last given the plain right to write in a TLB; and for a page of the lowest
-    /// page tables, the linear address that its first entry maps (`manyBases` if there are several).
+    /// Per RAM page, when and where it was last given the plain right to write in a TLB (see `WritablePlace`); and for a page of page
+    /// tables, the linear address that its first entry maps plus the logarithm of the bytes that each maps, or `manyBases`.
     let writableSince: UnsafeMutablePointer<UInt64>
     let tableBase: UnsafeMutablePointer<UInt64>
     /// A supervisor's block in the lower half of the address space may be in the jump cache.
@@ -121,6 +121,7 @@ package final class X86CPU {
         activity.bits.deallocate()
         memory.deallocate()
         watchfulTLB.entries.deallocate()
+        watchfulTLB.deallocate()
     }
 
     /// The state after RESET (SDM volume 3, table 10-1). The position goes on counting.
@@ -303,6 +304,7 @@ package final class X86CPU {
     @inline(__always)
     private func execute(_ raw: UnsafeMutableRawPointer, _ mode: ModeBits, _ limit: Position) -> EngineExit {
         #if arch(x86_64)
+            setTime()
             if let generator { return generator.run(raw, mode: mode.rawValue, limit: limit) }
         #endif
         return interpreter.run(raw, mode: mode.rawValue, limit: limit)
@@ -327,7 +329,7 @@ package final class X86CPU {
             return
         }
         if !mode.contains(.user), !isUpperHalf(linearPC) { supervisorRunsLow = true }
-        blocks.jumpCache[BlockCache.jumpIndex(state.pointee.core.pc, mode.rawValue)] = block
+        blocks.enter(block)
     }
 
     private var codeBase: UInt64 {
