@@ -43,7 +43,7 @@ package final class BlockCache {
         // One block more than are kept: `temporary`.
         let blockBytes = ((Self.maxBlocks + 1) * MemoryLayout<Block>.stride + 4095) & ~4095
         size = blockBytes + Self.arenaBytes
-        guard let memory = LargeMemory.map(size) else { preconditionFailure("no address space for translated blocks") }
+        guard let memory = LargeMemory.map(size, isDense: true) else { preconditionFailure("no address space for translated blocks") }
         blocks = memory.bindMemory(to: Block.self, capacity: Self.maxBlocks + 1)
         arena = memory + blockBytes
         buckets = .allocate(capacity: Self.bucketCount)

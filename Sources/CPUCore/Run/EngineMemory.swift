@@ -15,7 +15,7 @@ package struct EngineMemory {
         let stateBytes = (stateSize + 4095) & ~4095
         let tlbBytes = TLB.count * MemoryLayout<TLBEntry>.stride
         size = stateBytes + 2 * tlbBytes + EntryTable.count * MemoryLayout<EntryTable.Entry>.stride
-        guard let base = LargeMemory.map((size + 4095) & ~4095) else {
+        guard let base = LargeMemory.map((size + 4095) & ~4095, isDense: true) else {
             preconditionFailure("no address space for the processor's state")
         }
         state = base

@@ -73,7 +73,7 @@ package final class GuestRAM {
         let size = ramSize + videoSize + romSize
         self.size = size
         romBase = 0x1_0000_0000 - UInt64(romSize)
-        guard let memory = LargeMemory.map(size) else {
+        guard let memory = LargeMemory.map(size, isDense: false) else {
             preconditionFailure("no address space for \(size) bytes of guest RAM")
         }
         base = memory

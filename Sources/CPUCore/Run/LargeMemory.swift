@@ -1,15 +1,16 @@
 import Glibc
 
-/// Memory that is looked at all over: of large pages where the host gives them, which spares most of the host's TLB
-/// misses.
+/// Memory from the host, which gives it when it is touched.
 package enum LargeMemory {
     /// Of x86-64 and AArch64 Linux with 4 KiB pages, bytes.
     private static let largePage = 2 << 20
 
     /// Zeroed memory, aligned to a large page. Nothing is taken from the host before it is touched.
-    /// - Parameter size: bytes, a multiple of 4096.
+    /// - Parameters:
+    ///   - size: bytes, a multiple of 4096.
+    ///   - isDense: all of it will be used, all over: large pages spare the host's TLB.
     /// - Returns: nil when there is no address space for it.
-    package static func map(_ size: Int) -> UnsafeMutableRawPointer? {
+    package static func map(_ size: Int, isDense: Bool) -> UnsafeMutableRawPointer? {
         let whole = size + largePage
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
         guard let start = mmap(nil, whole, PROT_READ | PROT_WRITE, flags, -1, 0), start != MAP_FAILED else { return nil }
@@ -18,7 +19,7 @@ package enum LargeMemory {
         if before > 0 { munmap(start, before) }
         if before < largePage { munmap(memory + size, largePage - before) }
         // Advice: without it everything works the same.
-        _ = madvise(memory, size, MADV_HUGEPAGE)
+        if isDense { _ = madvise(memory, size, MADV_HUGEPAGE) }
         return memory
     }
 

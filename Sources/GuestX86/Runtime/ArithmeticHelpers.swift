@@ -124,7 +124,7 @@ extension HelperTable {
         set(.compareExchange8) { raw, _, a, imm in
             let state = x86(raw)
             let address = get64(raw, a)
-            if state.cpu.slowLoad(address, 8 << 48 | EngineHooks.storeFollows | imm) != 0 { return 1 }
+            if state.withCPU({ $0.slowLoad(address, 8 << 48 | EngineHooks.storeFollows | imm) }) != 0 { return 1 }
             let old = state.pointee.core.transfer.x
             let core = state.pointee.core
             let expected = core.registers[2] << 32 | core.registers[0] & 0xFFFF_FFFF
@@ -142,7 +142,7 @@ extension HelperTable {
         set(.compareExchange16) { raw, _, a, imm in
             let state = x86(raw)
             let address = get64(raw, a)
-            if state.cpu.slowLoad(address, 16 << 48 | EngineHooks.storeFollows | Address.aligned | imm) != 0 { return 1 }
+            if state.withCPU({ $0.slowLoad(address, 16 << 48 | EngineHooks.storeFollows | Address.aligned | imm) }) != 0 { return 1 }
             let low = state.pointee.core.transfer.x
             let high = state.pointee.core.transfer.y
             let isEqual = low == state.pointee.core.registers[0] && high == state.pointee.core.registers[2]

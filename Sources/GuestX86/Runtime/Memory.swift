@@ -33,7 +33,7 @@ package enum GuestMemory {
             default: return host.loadUnaligned(as: UInt64.self)
             }
         }
-        if state.cpu.slowLoad(linear, UInt64(size) << 48) != 0 { return nil }
+        if state.withCPU({ $0.slowLoad(linear, UInt64(size) << 48) }) != 0 { return nil }
         return state.pointee.core.transfer.x
     }
 
@@ -54,7 +54,7 @@ package enum GuestMemory {
             return true
         }
         state.pointee.core.transfer.x = value
-        return state.cpu.slowStore(linear, UInt64(size) << 48) == 0
+        return state.withCPU { $0.slowStore(linear, UInt64(size) << 48) } == 0
     }
 
     /// Checks that `length` bytes can be written: a helper that stores piecemeal calls it first, so that a fault
@@ -62,42 +62,46 @@ package enum GuestMemory {
     package static func checkWritable(
         _ state: UnsafeMutablePointer<X86State>, _ linear: UInt64, length: Int
     ) -> Bool {
-        let cpu = state.cpu
-        var address = linear
-        let last = linear &+ UInt64(length - 1)
-        while true {
-            guard cpu.isCanonical(address) else {
-                _ = state.pointee.raise(.generalProtection, error: 0)
-                return false
+        state.withCPU { cpu in
+            var address = linear
+            let last = linear &+ UInt64(length - 1)
+            while true {
+                guard cpu.isCanonical(address) else {
+                    _ = state.pointee.raise(.generalProtection, error: 0)
+                    return false
+                }
+                guard cpu.translate(address, cpu.dataAccess.union(.write)) != nil else { return false }
+                if address & ~0xFFF == last & ~0xFFF { return true }
+                address = (address & ~0xFFF) &+ 4096
             }
-            guard cpu.translate(address, cpu.dataAccess.union(.write)) != nil else { return false }
-            if address & ~0xFFF == last & ~0xFFF { return true }
-            address = (address & ~0xFFF) &+ 4096
         }
     }
 
     /// Loads as the supervisor, whatever the CPL: descriptor tables and task states.
     package static func loadSystem(_ state: UnsafeMutablePointer<X86State>, _ linear: UInt64, size: Int) -> UInt64? {
-        let cpu = state.cpu
         let saved = state.pointee.core.dataTLB
-        state.pointee.core.dataTLB = cpu.supervisorTLB.entries
+        state.pointee.core.dataTLB = state.withCPU { $0.supervisorTLB.entries }
         defer { state.pointee.core.dataTLB = saved }
         return load(state, linear, size: size)
     }
     package static func storeSystem(
         _ state: UnsafeMutablePointer<X86State>, _ linear: UInt64, size: Int, _ value: UInt64
     ) -> Bool {
-        let cpu = state.cpu
         let saved = state.pointee.core.dataTLB
-        state.pointee.core.dataTLB = cpu.supervisorTLB.entries
+        state.pointee.core.dataTLB = state.withCPU { $0.supervisorTLB.entries }
         defer { state.pointee.core.dataTLB = saved }
         return store(state, linear, size: size, value)
     }
 }
 
 extension UnsafeMutablePointer where Pointee == X86State {
-    /// The CPU whose state this is. Not retained.
+    /// Calls `body` with the CPU whose state this is, without retaining it: helpers do this millions of times a second.
     @inline(__always)
+    package func withCPU<Result>(_ body: (X86CPU) -> Result) -> Result {
+        Unmanaged<X86CPU>.fromOpaque(pointee.core.owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef(body)
+    }
+
+    /// The CPU whose state this is, for what is rare.
     package var cpu: X86CPU {
         Unmanaged<X86CPU>.fromOpaque(pointee.core.owner.unsafelyUnwrapped).takeUnretainedValue()
     }
@@ -303,6 +307,7 @@ extension X86CPU {
         }
     }
 
+    @inline(never)
     private func readDevice(_ physical: UInt64, _ size: Int) -> UInt64 {
         state.pointee.core.exitRequest |= ExitRequest.device
         if physical & UInt64(size - 1) != 0 || size & (size - 1) != 0 {

@@ -3,7 +3,8 @@ import CPUCore
 /// A stack being pushed to or popped from by a far transfer, an interrupt or PUSHA: moves a copy of the stack
 /// pointer, which is committed only when nothing has faulted.
 struct StackFrame {
-    let cpu: X86CPU
+    /// Not retained: frames live no longer than an instruction.
+    unowned(unsafe) let cpu: X86CPU
     /// Stack segment's base and limit checks come from here.
     var segment: Segment
     /// Offset in the segment (64-bit: linear).

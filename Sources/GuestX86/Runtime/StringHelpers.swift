@@ -9,6 +9,12 @@ enum StringHelpers {
     /// True when nothing is left to do; nil when it faults, with the registers at the element that does.
     @inline(never)
     static func execute(_ state: UnsafeMutablePointer<X86State>, _ p: StringParameters) -> Bool? {
+        state.withCPU { execute(state, p, $0) }
+    }
+
+    private static func execute(
+        _ state: UnsafeMutablePointer<X86State>, _ p: StringParameters, _ cpu: X86CPU
+    ) -> Bool? {
         let isRepeated = p.repeating != .none
         let mask = addressMask(p)
         var count = isRepeated ? state.pointee.core.registers[1] & mask : 1
@@ -16,7 +22,6 @@ enum StringHelpers {
         let bytes = 1 << p.size
         let step = state.pointee.systemFlags & EFlags.df != 0 ? 0 &- UInt64(bytes) : UInt64(bytes)
         var left = isRepeated ? (p.singleStep ? 1 : min(count, sliceElements)) : 1
-        let cpu = state.cpu
         let isFlatSource = cpu.is64BitCode && p.segment < 4
         let isFlatTarget = cpu.is64BitCode
         while left > 0 {
@@ -141,9 +146,14 @@ enum StringHelpers {
     /// INS and OUTS.
     @inline(never)
     static func executeIO(_ state: UnsafeMutablePointer<X86State>, _ p: StringParameters) -> Bool? {
+        state.withCPU { executeIO(state, p, $0) }
+    }
+
+    private static func executeIO(
+        _ state: UnsafeMutablePointer<X86State>, _ p: StringParameters, _ cpu: X86CPU
+    ) -> Bool? {
         let isRepeated = p.repeating != .none
         let mask = addressMask(p)
-        let cpu = state.cpu
         let bytes = 1 << min(p.size, 2)
         let port = UInt16(truncatingIfNeeded: state.pointee.core.registers[2])
         guard cpu.mayUsePort(port, bytes) else { return nil }

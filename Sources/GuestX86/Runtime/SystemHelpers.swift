@@ -9,18 +9,20 @@ extension HelperTable {
             x86(raw).pointee.cpl == 0 ? 0 : x86(raw).pointee.raise(.generalProtection, error: 0)
         }
         set(.portIn) { raw, dst, a, imm in
-            let cpu = x86(raw).cpu
-            let port = get16(raw, a)
-            guard cpu.mayUsePort(port, 1 << Int(imm)) else { return 1 }
-            put64(raw, dst, cpu.portRead(port, 1 << Int(imm)))
-            return 0
+            x86(raw).withCPU { cpu in
+                let port = get16(raw, a)
+                guard cpu.mayUsePort(port, 1 << Int(imm)) else { return 1 }
+                put64(raw, dst, cpu.portRead(port, 1 << Int(imm)))
+                return 0
+            }
         }
         set(.portOut) { raw, dst, a, imm in
-            let cpu = x86(raw).cpu
-            let port = get16(raw, a)
-            guard cpu.mayUsePort(port, 1 << Int(imm)) else { return 1 }
-            cpu.portWrite(port, 1 << Int(imm), get64(raw, dst))
-            return 0
+            x86(raw).withCPU { cpu in
+                let port = get16(raw, a)
+                guard cpu.mayUsePort(port, 1 << Int(imm)) else { return 1 }
+                cpu.portWrite(port, 1 << Int(imm), get64(raw, dst))
+                return 0
+            }
         }
         set(.clearInterrupt) { raw, _, _, _ in
             let state = x86(raw)
@@ -33,7 +35,7 @@ extension HelperTable {
             guard HelperTable.mayChangeIF(state) else { return state.pointee.raise(.generalProtection, error: 0) }
             if state.pointee.systemFlags & EFlags.if == 0 {
                 state.pointee.systemFlags |= EFlags.if
-                state.pointee.shadowPosition = state.cpu.exactPosition &+ 1
+                state.pointee.shadowPosition = state.withCPU { $0.exactPosition } &+ 1
             }
             return 0
         }
@@ -57,7 +59,7 @@ extension HelperTable {
             case 2: value = state.pointee.cr2
             case 3: value = state.pointee.cr3
             case 4: value = state.pointee.cr4
-            case 8 where imm & 0x100 != 0: value = state.cpu.taskPriority
+            case 8 where imm & 0x100 != 0: value = state.withCPU { $0.taskPriority }
             default: return state.pointee.raise(.invalidOpcode)
             }
             put64(raw, dst, imm & 0x100 != 0 ? value : value & 0xFFFF_FFFF)
@@ -83,7 +85,7 @@ extension HelperTable {
         set(.readDebug) { raw, dst, _, imm in
             let state = x86(raw)
             guard state.pointee.cpl == 0 else { return state.pointee.raise(.generalProtection, error: 0) }
-            guard let value = state.cpu.readDebug(Int(imm & 0xFF)) else { return 1 }
+            guard let value = state.withCPU({ $0.readDebug(Int(imm & 0xFF)) }) else { return 1 }
             put64(raw, dst, imm & 0x100 != 0 ? value : value & 0xFFFF_FFFF)
             return 0
         }
@@ -91,7 +93,7 @@ extension HelperTable {
             let state = x86(raw)
             guard state.pointee.cpl == 0 else { return state.pointee.raise(.generalProtection, error: 0) }
             let value = imm & 0x100 != 0 ? get64(raw, a) : get64(raw, a) & 0xFFFF_FFFF
-            return status(state.cpu.writeDebug(Int(imm & 0xFF), value))
+            return status(state.withCPU { $0.writeDebug(Int(imm & 0xFF), value) })
         }
         set(.clearTaskSwitched) { raw, _, _, _ in
             let state = x86(raw)
@@ -105,17 +107,17 @@ extension HelperTable {
             // PE can be set but not cleared.
             let low = UInt64(get16(raw, a)) & 0xF
             let new = state.pointee.cr0 & ~0xE | low | state.pointee.cr0 & CR0.pe
-            return status(state.cpu.writeCR0(new))
+            return status(state.withCPU { $0.writeCR0(new) })
         }
         set(.loadDescriptorTable) { raw, _, a, imm in
             let state = x86(raw)
             guard state.pointee.cpl == 0 else { return state.pointee.raise(.generalProtection, error: 0) }
             let address = get64(raw, a)
-            let is64 = state.cpu.is64BitCode
+            let is64 = state.withCPU { $0.is64BitCode }
             guard let limit = GuestMemory.load(state, address, size: 2),
                 var base = GuestMemory.load(state, address &+ 2, size: is64 ? 8 : 4)
             else { return 1 }
-            if is64, !state.cpu.isCanonical(base) { return state.pointee.raise(.generalProtection, error: 0) }
+            if is64, !state.withCPU({ $0.isCanonical(base) }) { return state.pointee.raise(.generalProtection, error: 0) }
             if !is64, imm >> 8 == 1 { base &= 0xFF_FFFF }
             if imm & 1 == 0 {
                 state.pointee.gdtBase = base
@@ -129,7 +131,7 @@ extension HelperTable {
         set(.storeDescriptorTable) { raw, _, a, imm in
             let state = x86(raw)
             let address = get64(raw, a)
-            let is64 = state.cpu.is64BitCode
+            let is64 = state.withCPU { $0.is64BitCode }
             let isIDT = imm & 1 != 0
             let limit = isIDT ? state.pointee.idtLimit : state.pointee.gdtLimit
             let base = isIDT ? state.pointee.idtBase : state.pointee.gdtBase
@@ -141,20 +143,20 @@ extension HelperTable {
         }
         set(.loadLDT) { raw, _, a, _ in
             let state = x86(raw)
-            guard state.cpu.isProtected else { return state.pointee.raise(.invalidOpcode) }
+            guard state.withCPU({ $0.isProtected }) else { return state.pointee.raise(.invalidOpcode) }
             guard state.pointee.cpl == 0 else { return state.pointee.raise(.generalProtection, error: 0) }
-            return status(state.cpu.loadLDT(get16(raw, a), .generalProtection))
+            return status(state.withCPU { $0.loadLDT(get16(raw, a), .generalProtection) })
         }
         set(.loadTask) { raw, _, a, _ in
             let state = x86(raw)
-            guard state.cpu.isProtected else { return state.pointee.raise(.invalidOpcode) }
+            guard state.withCPU({ $0.isProtected }) else { return state.pointee.raise(.invalidOpcode) }
             guard state.pointee.cpl == 0 else { return state.pointee.raise(.generalProtection, error: 0) }
-            return status(state.cpu.loadTaskRegister(get16(raw, a)))
+            return status(state.withCPU { $0.loadTaskRegister(get16(raw, a)) })
         }
         set(.verify) { raw, _, a, imm in
             let state = x86(raw)
             let selector = get16(raw, a)
-            guard let found = state.cpu.probeDescriptor(selector) else { return 1 }
+            guard let found = state.withCPU({ $0.probeDescriptor(selector) }) else { return 1 }
             var isGood = false
             if selector & 0xFFFC != 0, let descriptor = found, !descriptor.isSystem {
                 let privilege = max(Int(selector & 3), Int(state.pointee.cpl))
@@ -172,7 +174,7 @@ extension HelperTable {
             let state = x86(raw)
             let selector = get16(raw, a)
             let isLimit = imm & 1 != 0
-            guard let found = state.cpu.probeDescriptor(selector) else { return 1 }
+            guard let found = state.withCPU({ $0.probeDescriptor(selector) }) else { return 1 }
             guard selector & 0xFFFC != 0, let descriptor = found,
                 HelperTable.isVisible(descriptor, selector, state, isLimit: isLimit)
             else {
@@ -211,7 +213,7 @@ extension HelperTable {
         set(.readMSR) { raw, _, _, _ in
             let state = x86(raw)
             let index = UInt32(truncatingIfNeeded: state.pointee.core.registers[1])
-            guard state.pointee.cpl == 0, let value = state.cpu.readMSR(index) else {
+            guard state.pointee.cpl == 0, let value = state.withCPU({ $0.readMSR(index) }) else {
                 return state.pointee.raise(.generalProtection, error: 0)
             }
             state.pointee.core.registers[0] = value & 0xFFFF_FFFF
@@ -223,7 +225,7 @@ extension HelperTable {
             let core = state.pointee.core
             let value = core.registers[2] << 32 | core.registers[0] & 0xFFFF_FFFF
             let index = UInt32(truncatingIfNeeded: core.registers[1])
-            guard state.pointee.cpl == 0, state.cpu.writeMSR(index, value) else {
+            guard state.pointee.cpl == 0, state.withCPU({ $0.writeMSR(index, value) }) else {
                 return state.pointee.raise(.generalProtection, error: 0)
             }
             return 0
@@ -245,14 +247,14 @@ extension HelperTable {
             state.pointee.core.registers[3] = UInt64(b)
             state.pointee.core.registers[1] = UInt64(c)
             // SYSCALL is advertised in 64-bit mode only.
-            let isHidden = leaf == 0x8000_0001 && !state.cpu.is64BitCode
+            let isHidden = leaf == 0x8000_0001 && !state.withCPU { $0.is64BitCode }
             state.pointee.core.registers[2] = UInt64(isHidden ? d & ~(1 << 11) : d)
             return 0
         }
-        set(.syscall) { raw, _, _, imm in status(x86(raw).cpu.syscall(returnPC: imm)) }
-        set(.sysret) { raw, _, _, imm in status(x86(raw).cpu.sysret(size: Int(imm))) }
-        set(.sysenter) { raw, _, _, _ in status(x86(raw).cpu.sysenter()) }
-        set(.sysexit) { raw, _, _, imm in status(x86(raw).cpu.sysexit(size: Int(imm))) }
+        set(.syscall) { raw, _, _, imm in status(x86(raw).withCPU { $0.syscall(returnPC: imm) }) }
+        set(.sysret) { raw, _, _, imm in status(x86(raw).withCPU { $0.sysret(size: Int(imm)) }) }
+        set(.sysenter) { raw, _, _, _ in status(x86(raw).withCPU { $0.sysenter() }) }
+        set(.sysexit) { raw, _, _, imm in status(x86(raw).withCPU { $0.sysexit(size: Int(imm)) }) }
         set(.swapGS) { raw, _, _, _ in
             let state = x86(raw)
             guard state.pointee.cpl == 0 else { return state.pointee.raise(.generalProtection, error: 0) }
@@ -274,7 +276,7 @@ extension HelperTable {
     }
 
     private static func mayChangeIF(_ state: State) -> Bool {
-        state.pointee.cr0 & CR0.pe == 0 || Int(state.pointee.cpl) <= state.cpu.iopl
+        state.pointee.cr0 & CR0.pe == 0 || Int(state.pointee.cpl) <= state.withCPU { $0.iopl }
     }
     private static func setZero(_ state: State, _ on: Bool) {
         let flags = state.pointee.eflags
@@ -284,7 +286,7 @@ extension HelperTable {
         if state.pointee.cr4 & CR4.tsd != 0, state.pointee.cpl != 0, state.pointee.cr0 & CR0.pe != 0 {
             return state.pointee.raise(.generalProtection, error: 0)
         }
-        let value = state.cpu.timestamp
+        let value = state.withCPU { $0.timestamp }
         state.pointee.core.registers[0] = value & 0xFFFF_FFFF
         state.pointee.core.registers[2] = value >> 32
         return 0
@@ -295,7 +297,7 @@ extension HelperTable {
         let privilege = max(Int(selector & 3), Int(state.pointee.cpl))
         if descriptor.isSystem {
             let types: [UInt16] =
-                state.cpu.isLongMode ? (isLimit ? [2, 9, 11] : [2, 9, 11, 12])
+                state.withCPU { $0.isLongMode } ? (isLimit ? [2, 9, 11] : [2, 9, 11, 12])
                 : (isLimit ? [1, 2, 3, 9, 11] : [1, 2, 3, 4, 5, 9, 11, 12])
             guard types.contains(descriptor.type) else { return false }
             return descriptor.dpl >= privilege

@@ -13,8 +13,8 @@ extension HelperTable {
             return isWithin ? 0 : state.pointee.raise(.generalProtection, error: 0)
         }
         set(.segmentAddress) { raw, dst, a, imm in
-            let linear = x86(raw).cpu.segmentAddress(
-                Int(imm & 0xFF), get64(raw, a), size: Int((imm >> 8) & 0xFFFF), write: imm >> 32 != 0)
+            let linear = x86(raw).withCPU { $0.segmentAddress(
+                Int(imm & 0xFF), get64(raw, a), size: Int((imm >> 8) & 0xFFFF), write: imm >> 32 != 0) }
             guard let linear else { return 1 }
             put64(raw, dst, linear)
             return 0
@@ -22,16 +22,16 @@ extension HelperTable {
         set(.loadSegment) { raw, _, a, imm in
             let state = x86(raw)
             let index = Int(imm & 7)
-            guard state.cpu.loadSegment(index, get16(raw, a)) else { return 1 }
+            guard state.withCPU({ $0.loadSegment(index, get16(raw, a)) }) else { return 1 }
             // No interrupt between loading SS and loading the stack pointer.
-            if index == 2 { state.pointee.shadowPosition = state.cpu.exactPosition &+ 1 }
+            if index == 2 { state.pointee.shadowPosition = state.withCPU({ $0.exactPosition }) &+ 1 }
             return 0
         }
         set(.storeSegment) { raw, dst, _, imm in
             let state = x86(raw)
             switch imm {
             case 8, 9:
-                guard state.cpu.isProtected else { return state.pointee.raise(.invalidOpcode) }
+                guard state.withCPU({ $0.isProtected }) else { return state.pointee.raise(.invalidOpcode) }
                 put64(raw, dst, UInt64(imm == 8 ? state.pointee.ldtr.selector : state.pointee.tr.selector))
             default: put64(raw, dst, UInt64(state.pointee.segments[Int(imm & 7)].selector))
             }
@@ -52,9 +52,9 @@ extension HelperTable {
                     returnPC: cpu.exactPC &+ (imm >> 8)))
         }
         set(.returnFar) { raw, _, _, imm in
-            status(x86(raw).cpu.returnFar(size: Int(imm & 0xFF), release: imm >> 8))
+            status(x86(raw).withCPU { $0.returnFar(size: Int(imm & 0xFF), release: imm >> 8) })
         }
-        set(.interruptReturn) { raw, _, _, imm in status(x86(raw).cpu.interruptReturn(size: Int(imm))) }
+        set(.interruptReturn) { raw, _, _, imm in status(x86(raw).withCPU { $0.interruptReturn(size: Int(imm)) }) }
         set(.softwareInterrupt) { raw, _, a, imm in
             let state = x86(raw)
             let cpu = state.cpu
@@ -71,7 +71,7 @@ extension HelperTable {
                 state.pointee.core.pc = imm
                 return 0
             }
-            return status(state.cpu.deliver(4, nil, .software, returnPC: imm))
+            return status(state.withCPU { $0.deliver(4, nil, .software, returnPC: imm) })
         }
         set(.bound) { raw, _, a, imm in
             let state = x86(raw)
@@ -110,7 +110,7 @@ extension HelperTable {
         set(.enter) { raw, _, _, imm in status(HelperTable.enter(x86(raw), imm)) }
         set(.readFlags) { raw, dst, _, _ in
             let state = x86(raw)
-            if state.cpu.isVirtual8086, state.cpu.iopl < 3 {
+            guard state.withCPU({ !$0.isVirtual8086 || $0.iopl >= 3 }) else {
                 return state.pointee.raise(.generalProtection, error: 0)
             }
             put64(raw, dst, UInt64(state.pointee.eflags & ~(EFlags.vm | EFlags.rf)))

@@ -37,6 +37,8 @@ package final class X86CPU {
     #if arch(x86_64)
         /// The code generator; nil when the interpreter is to do everything.
         package let generator: X64Engine?
+        /// The same, to be called without retaining it.
+        private let engine: Unmanaged<X64Engine>?
     #endif
     var watchedTables: [Int32] = []
     /// Times that something was taken out of the TLB, and times that all was.
@@ -87,10 +89,10 @@ package final class X86CPU {
         interpreter = Interpreter(
             hooks: EngineHooks(
                 load: { state, address, attributes in
-                    state.assumingMemoryBound(to: X86State.self).cpu.slowLoad(address, attributes)
+                    state.assumingMemoryBound(to: X86State.self).withCPU { $0.slowLoad(address, attributes) }
                 },
                 store: { state, address, attributes in
-                    state.assumingMemoryBound(to: X86State.self).cpu.slowStore(address, attributes)
+                    state.assumingMemoryBound(to: X86State.self).withCPU { $0.slowStore(address, attributes) }
                 }),
             helpers: helpers, jumpCache: blocks.jumpCache)
         codeBuffer = .allocate(capacity: 16)
@@ -105,6 +107,7 @@ package final class X86CPU {
                         mxcsr: StateLayout.mxcsr, xmm: StateLayout.xmm, scratch: StateLayout.scratch,
                         x87: StateLayout.x87Slots),
                     threshold: threshold)
+            self.engine = generator.map { Unmanaged.passUnretained($0) }
         #endif
         state.pointee.core.owner = Unmanaged.passUnretained(self).toOpaque()
         reset()
@@ -305,7 +308,7 @@ package final class X86CPU {
     private func execute(_ raw: UnsafeMutableRawPointer, _ mode: ModeBits, _ limit: Position) -> EngineExit {
         #if arch(x86_64)
             setTime()
-            if let generator { return generator.run(raw, mode: mode.rawValue, limit: limit) }
+            if let engine { return engine._withUnsafeGuaranteedRef { $0.run(raw, mode: mode.rawValue, limit: limit) } }
         #endif
         return interpreter.run(raw, mode: mode.rawValue, limit: limit)
     }
