@@ -2,7 +2,7 @@ import Boundary
 import GuestX86
 import MachineState
 
-extension PCMachine: TravelMachine {
+extension PCMachine: LiveMachine {
     package var place: Place { Place(cpu.position, phase: cpu.phase) }
     package var virtualTime: VirtualTime { moment.time }
     package var programCounter: UInt64 { cpu.linearPC }

@@ -41,6 +41,9 @@ package final class PCMachine {
     /// The last moment of the run loop.
     private var seen = Moment(position: .max, time: .max)
     private var outcome: Outcome?
+    package var pauseSwitch: PauseSwitch?
+    /// The moment at which nothing comes in any more.
+    private var held = Moment(position: .max, time: .max)
     /// Accesses to devices that a debugger wants to hear of, and the first one of the present instruction.
     var deviceStops: [DeviceRange] = []
     var deviceAccess: DeviceAccess?
@@ -145,13 +148,14 @@ package final class PCMachine {
             var now = moment
             scheduler.now = now.time
             scheduler.fireDue()
-            while let input = try door.nextInput(at: now) {
+            let isHeld = now.position == held.position && now.time == held.time
+            while !isHeld, let input = try door.nextInput(at: now) {
                 try letIn(input)
                 now = moment
             }
             if let parked { throw parked }
             // Within one moment interrupts may have been taken: the end comes before them, or in the next moment.
-            if now.position != seen.position || now.time != seen.time {
+            if !isHeld, now.position != seen.position || now.time != seen.time {
                 seen = now
                 if let reason = door.endRequested(at: now) { return try end(reason, code: nil) }
             }
@@ -170,6 +174,12 @@ package final class PCMachine {
                 continue
             }
             if now.position >= stop { return .positionReached }
+            if let pauseSwitch, pauseSwitch.isRequested {
+                if isIdle { return .positionReached }
+                // At the next place: interrupts that are due are taken first.
+                cpu.debugger.stopPhase = 0
+                cpu.debugger.stopPosition = now.position
+            }
             let limit = min(
                 min(stop, digestPosition),
                 min(clock.position(atOrAfter: scheduler.nextDeadline), door.horizon(after: now)))
@@ -218,6 +228,7 @@ package final class PCMachine {
         case .powerOff(let code): powerOff = (true, code)
         case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { cpu.dmaWrite(address, from: $0) }
         case .dmaRead: break
+        case .edit(let edit): self.edit(edit)
         }
     }
 
@@ -288,6 +299,9 @@ package final class PCMachine {
     /// The devices' clock is set when they need it, which says when the run loop was interrupted. After a stop it is the
     /// present, so that the state at a place is the same whatever way led there.
     func settle() { scheduler.now = moment.time }
+
+    package var isIdle: Bool { cpu.state.pointee.isHalted && !cpu.canInterrupt }
+    package func holdInputs() { held = moment }
 
     /// A load has gone back to before the run's end.
     func forgetOutcome() {

@@ -15,7 +15,7 @@ import Testing
 
     private func session(_ timeline: Timeline, _ machine: PCMachine) -> GDBSession {
         GDBSession(
-            timeline: timeline, target: machine, monitor: Monitor(describeEvent: { "\($0) \($1.kind.name)" }),
+            .recording(timeline), target: machine, monitor: Monitor(describeEvent: { "\($0) \($1.kind.name)" }),
             architecture: Self.architecture)
     }
 

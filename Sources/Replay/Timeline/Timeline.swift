@@ -29,7 +29,7 @@ package final class Timeline {
     /// Distance to the goal at which the approach takes no more checkpoints.
     private static let nearest: Position = 64
 
-    package let machine: any TravelMachine
+    package let machine: any LiveMachine
     package let door: ReplayBoundary
     private let camera: CheckpointCamera
     private(set) var checkpoints: CheckpointList
@@ -46,7 +46,7 @@ package final class Timeline {
     /// - Parameters:
     ///   - machine: just built, with `door` in its door.
     ///   - memoryLimit: bytes that checkpoints may take.
-    package init(machine: any TravelMachine, door: ReplayBoundary, memoryLimit: Int = 2 << 30) throws {
+    package init(machine: any LiveMachine, door: ReplayBoundary, memoryLimit: Int = 2 << 30) throws {
         self.machine = machine
         self.door = door
         camera = CheckpointCamera(machine: machine, door: door)
@@ -114,6 +114,7 @@ package final class Timeline {
     package func runForward(
         to target: Place = .never, conditions: StopConditions, poll: () -> Bool = { false }
     ) throws -> TimelineStop {
+        try discardEdits()
         var isFirst = true
         while true {
             if let endReason { return .end(endReason) }
@@ -125,12 +126,8 @@ package final class Timeline {
             try note(stop)
             switch stop {
             case .reached: if place >= grid { captureRegularly() }
-            case .breakpoint(let address): return .breakpoint(address)
-            case .watch(let range, let address, let by, let pc, let isDMA):
-                return .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)
-            case .delivered(let vector): return .delivered(vector)
-            case .device(let access): return .device(access)
             case .ended: continue
+            default: return TimelineStop(stop)
             }
             if poll() { return .interrupted }
         }
@@ -138,6 +135,7 @@ package final class Timeline {
 
     /// Executes one instruction, or delivers what comes before it.
     package func stepForward() throws -> TimelineStop {
+        try discardEdits()
         if let endReason { return .end(endReason) }
         let here = place
         try note(machine.travel(
@@ -150,6 +148,7 @@ package final class Timeline {
 
     /// Goes to the first place at or after `target`, or to the end.
     package func seek(to target: Place, poll: () -> Bool = { false }) throws -> TimelineStop {
+        try discardEdits()
         if let endPlace, target >= endPlace, let endReason { return .end(endReason) }
         let nearest = checkpoints.last(atOrBefore: target) ?? checkpoints.all[0]
         if isAtEnd || place > target || place < nearest.place { try restore(nearest) }
@@ -321,6 +320,30 @@ package final class Timeline {
         return last
     }
 
+    // MARK: Changes
+
+    /// Changes at the present place, which last until the cursor moves.
+    package private(set) var edits: [Edit] = []
+
+    /// Changes the machine, as long as the cursor stays: a recording itself cannot be changed. A reason why it cannot be
+    /// done, or nil.
+    package func edit(_ edit: Edit) throws -> String? {
+        if isAtEnd { return "the recording ends here" }
+        if let reason = LiveRun.refusal(at: machine) { return reason }
+        capture()
+        edits.append(edit)
+        machine.edit(edit)
+        return nil
+    }
+
+    /// Takes changes back. Every move does.
+    package func discardEdits() throws {
+        if edits.isEmpty { return }
+        let here = place
+        try restore(checkpoints.last(atOrBefore: here) ?? checkpoints.all[0])
+        if place < here { _ = try approach(here, poll: { false }) }
+    }
+
     // MARK: Checkpoints
 
     private func note(_ stop: TravelStop) throws {
@@ -400,6 +423,7 @@ package final class Timeline {
     }
 
     private func restore(_ checkpoint: Checkpoint) throws {
+        edits = []
         endReason = nil
         notedFrom = nil
         let isRestored = camera.restore(checkpoint)
