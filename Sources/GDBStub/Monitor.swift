@@ -80,11 +80,14 @@ package final class Monitor {
         case "events": return try events(words, timeline)
         case "who-wrote": return try whoWrote(words, timeline, session)
         case "next", "previous":
-            let conditions = try StopExpression.parse(words.dropFirst().joined(separator: " "))
+            let query = try StopQuery(words.dropFirst().joined(separator: " "))
+            let scope = session.target.conditionScope
+            try query.check(scope)
+            func accept(_ stop: TravelStop) -> Bool { query.accepts(stop, scope) }
             let stop =
                 words[0] == "next"
-                ? try timeline.runForward(conditions: conditions, poll: session.wantsInterrupt)
-                : try timeline.runBackward(conditions: conditions, poll: session.wantsInterrupt)
+                ? try timeline.runForward(conditions: query.conditions, accept: accept, poll: session.wantsInterrupt)
+                : try timeline.runBackward(conditions: query.conditions, accept: accept, poll: session.wantsInterrupt)
             return stop.text + "\n" + when(session)
         case "find", "rfind":
             let text = Array(words.dropFirst().joined(separator: " ").utf8)

@@ -110,24 +110,31 @@ package final class Timeline {
     // MARK: Forwards
 
     /// Runs to the first place at or after `target`, or to where a condition stops it. `poll` is asked now and then
-    /// whether to stop.
+    /// whether to stop. A stop that `accept` does not want does not count; it is asked where the run stops then, which is
+    /// after an access.
     package func runForward(
-        to target: Place = .never, conditions: StopConditions, poll: () -> Bool = { false }
+        to target: Place = .never, conditions: StopConditions, stopsAtStart: Bool = false,
+        accept: (TravelStop) -> Bool = { _ in true }, poll: () -> Bool = { false }
     ) throws -> TimelineStop {
         try discardEdits()
-        var isFirst = true
+        var stopsAtStart = stopsAtStart
+        var refused = 0
         while true {
             if let endReason { return .end(endReason) }
             if place >= target { return .reached }
-            if try skipForward(to: target, conditions) { isFirst = false }
+            if try skipForward(to: target, conditions) { stopsAtStart = true }
             let grid = Place((place.position / Self.interval + 1) * Self.interval)
-            let stop = try machine.travel(to: min(target, grid), conditions: conditions, stopsAtStart: !isFirst)
-            isFirst = false
+            let stop = try machine.travel(to: min(target, grid), conditions: conditions, stopsAtStart: stopsAtStart)
+            stopsAtStart = true
             try note(stop)
             switch stop {
             case .reached: if place >= grid { captureRegularly() }
             case .ended: continue
-            default: return TimelineStop(stop)
+            default:
+                if accept(stop) { return TimelineStop(stop) }
+                if case .breakpoint = stop { stopsAtStart = false }
+                refused += 1
+                if refused & 1023 != 0 { continue }
             }
             if poll() { return .interrupted }
         }
@@ -273,15 +280,18 @@ package final class Timeline {
         return .start
     }
 
-    /// Goes back to the last place before this one that a condition names.
-    package func runBackward(conditions: StopConditions, poll: () -> Bool = { false }) throws -> TimelineStop {
+    /// Goes back to the last place before this one that a condition names, and that `accept` wants: it is asked after an
+    /// access, as when going forwards.
+    package func runBackward(
+        conditions: StopConditions, accept: (TravelStop) -> Bool = { _ in true }, poll: () -> Bool = { false }
+    ) throws -> TimelineStop {
         var upper = bound
         while upper > startPlace {
             upper = lowerBound(ofNothing: conditions, before: upper)
             guard let checkpoint = checkpoints.last(before: upper) else { break }
             if !conditions.isEmpty {
                 try restore(checkpoint)
-                if let (found, stop) = try lastHit(before: upper, conditions, poll) {
+                if let (found, stop) = try lastHit(before: upper, conditions, accept) {
                     _ = try seek(to: found)
                     return stop
                 }
@@ -298,7 +308,7 @@ package final class Timeline {
 
     /// The last hit from here on, at a place before `upper`.
     private func lastHit(
-        before upper: Place, _ conditions: StopConditions, _ poll: () -> Bool
+        before upper: Place, _ conditions: StopConditions, _ accept: (TravelStop) -> Bool
     ) throws -> (Place, TimelineStop)? {
         var last: (Place, TimelineStop)?
         var stopsAtStart = true
@@ -308,8 +318,13 @@ package final class Timeline {
             stopsAtStart = true
             switch stop {
             case .reached, .ended: return last
+            case .breakpoint: stopsAtStart = false
+            default: break
+            }
+            if !accept(stop) { continue }
+            switch stop {
+            case .reached, .ended: return last
             case .breakpoint(let address):
-                stopsAtStart = false
                 if place < upper { last = (place, .breakpoint(address)) }
             case .watch(let range, let address, let by, let pc, let isDMA):
                 if by < upper { last = (by, .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)) }
