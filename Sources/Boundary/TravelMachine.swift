@@ -128,11 +128,13 @@ package protocol TravelMachine: AnyObject {
     /// Loads what `saveState` gave. False: it does not fit this machine, which must then not be used any more.
     func loadState(_ sections: [[UInt8]]) -> Bool
 
-    /// RAM in pages of 4096 bytes.
+    /// RAM and what else is large, in pages of 4096 bytes. There may come to be more of them; what a page beyond the count
+    /// holds does not matter.
     var pageCount: Int { get }
     func page(_ number: Int) -> UnsafeRawPointer
     /// Calls `body` for each page written since the last call.
     func takeTouchedPages(_ body: (Int) -> Void)
+    /// Before `loadState`.
     func replacePage(_ number: Int, from source: UnsafeRawPointer)
 
     /// What has happened since the last call, or the last load.

@@ -41,6 +41,8 @@ package final class PCMachine {
     /// The last moment of the run loop.
     private var seen = Moment(position: .max, time: .max)
     private var outcome: Outcome?
+    /// What the guest has written to disks: checkpoints take it in pages, after those of RAM.
+    let overlays: [DiskOverlay]
     package var pauseSwitch: PauseSwitch?
     /// The moment at which nothing comes in any more.
     private var held = Moment(position: .max, time: .max)
@@ -60,6 +62,7 @@ package final class PCMachine {
         self.configuration = configuration
         self.image = image
         self.door = door
+        overlays = media.compactMap(\.slots)
         memoryMap = try MemoryMap(size: configuration.memory)
         ram = GuestRAM(
             size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit, videoSize: VGA.memorySize,

@@ -51,11 +51,21 @@ struct DebugServer {
             machine: session.machine, door: session.door, memoryLimit: Int(options.checkpointMemory.bytes))
         if !usesIndex { return }
         let index = session.reader.path + ".index"
+        timeline.onIndexFailure = {
+            Message.say("\($0.description): it is not used any more; “emu index \(session.reader.path)” makes it again")
+        }
         do {
             if FileManager.default.fileExists(atPath: index), try !timeline.useIndex(index) {
                 Message.say("\(index): is for another recording or version of this program; “emu index” makes it again")
             }
-        } catch { Message.say(error.description) }
+        } catch {
+            Message.say("\(error.description): it is made again, which takes a replay")
+            do { _ = try timeline.writeIndex(index) } catch let failure as LogError {
+                // Without an index all works, but slower.
+                Message.say(failure.description)
+            }
+            _ = try timeline.seek(to: timeline.startPlace)
+        }
     }
 
     /// Goes to where the options say. Nil: they say nothing.

@@ -11,7 +11,7 @@ import MachineState
 struct IndexFile {
     /// A signature, and the format's version.
     static let magic: [UInt8] = [0x89, 0x45, 0x4D, 0x55, 0x49, 0x44, 0x58, version]
-    private static let version: UInt8 = 1
+    private static let version: UInt8 = 2
     private static let footerMagic: UInt32 = 0x5844_4945
     private static let footerSize = 24
     private static let maxDirectory = 1 << 30
@@ -192,7 +192,7 @@ struct IndexFile {
     static func open(_ path: String, key: UInt64, _ counter: PageCounter) throws(LogError) -> IndexFile? {
         guard access(path, F_OK) == 0 else { return nil }
         let file = try LogFile.read(path)
-        let damaged = LogError("\(path): is damaged, or not an index; “emu index” makes it again")
+        let damaged = LogError("\(path): is damaged, or not an index")
         let size = file.size
         guard size >= UInt64(magic.count + footerSize), let start = try file.read(at: 0, count: magic.count),
             start.dropLast() == magic.dropLast()
@@ -307,7 +307,7 @@ final class IndexPages {
     }
 
     private func fail() {
-        if failure == nil { failure = LogError("\(file.path): is damaged; “emu index” makes it again") }
+        if failure == nil { failure = LogError("\(file.path): is damaged") }
     }
 
     /// The contents of page number `index`, counted from 0. Valid until the next call.

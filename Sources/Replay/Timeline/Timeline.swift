@@ -61,14 +61,14 @@ package final class Timeline {
 
     /// The checkpoints' file, if one is in use.
     private var index: IndexPages?
-    /// Regular checkpoints that go into the index: one out of so many.
+    /// Regular checkpoints that go into the index: one out of so many at most.
     private static let indexedShare = 3
 
     /// What the index must agree with: the recording, and the way this program saves state.
     private var indexKey: UInt64 {
         var digest = door.reader.contentsDigest
         for section in checkpoints.all[0].sections { section.bytes.withUnsafeBytes { digest.mix(bytes: $0) } }
-        digest.mix(UInt64(machine.pageCount))
+        digest.mix(UInt64(checkpoints.all[0].groups.count))
         digest.mix(Self.interval)
         digest.mix(UInt64(door.transcript?.source ?? .max))
         return digest.value
@@ -77,13 +77,13 @@ package final class Timeline {
     /// Uses the checkpoints in the file at `path`. False: there is none, or it belongs to something else.
     package func useIndex(_ path: String) throws(LogError) -> Bool {
         guard let file = try IndexFile.open(path, key: indexKey, camera.counter) else { return false }
+        if let transcript = door.transcript, !transcript.load(bytes: file.console, positions: file.consolePositions) {
+            throw LogError("\(path): is damaged")
+        }
         index = file.pages
         checkpoints.add(filed: file.checkpoints)
         activities.merge(file.activities) { old, _ in old }
         endPlace = file.endPlace
-        if let transcript = door.transcript, !transcript.load(bytes: file.console, positions: file.consolePositions) {
-            throw LogError("\(path): is damaged; “emu index” makes it again")
-        }
         return true
     }
 
@@ -93,7 +93,8 @@ package final class Timeline {
         var kept: [Checkpoint] = []
         for checkpoint in checkpoints.all where !checkpoint.isFiled {
             let distance = checkpoint.place.position - (kept.last?.place.position ?? 0)
-            if kept.isEmpty || distance >= Self.interval * Position(Self.indexedShare) { kept.append(checkpoint) }
+            let least = max(Self.interval * Position(Self.indexedShare), checkpoint.place.position / 64)
+            if kept.isEmpty || distance >= least { kept.append(checkpoint) }
         }
         return try IndexFile.write(path, key: indexKey, checkpoints: kept, activities: activities, endPlace: endPlace,
             transcript: door.transcript)
@@ -391,7 +392,8 @@ package final class Timeline {
             notedFrom = nil
         }
         guard let before = checkpoints.last(atOrBefore: place) else { return }
-        if place.position - before.place.position >= Self.interval { capture() }
+        // The longer the run, the wider: a search or seek over a distance may take time in proportion to it.
+        if place.position - before.place.position >= max(Self.interval, place.position / 256) { capture() }
     }
 
     private func beginNoting(at number: Int) {
@@ -442,7 +444,20 @@ package final class Timeline {
         endReason = nil
         notedFrom = nil
         let isRestored = camera.restore(checkpoint)
-        if let failure = index?.failure { throw failure }
+        if let failure = index?.failure { return try dropIndex(failure, goal: checkpoint.place) }
         guard isRestored else { throw LogError("a checkpoint at \(checkpoint.place) does not fit the machine") }
+    }
+
+    /// Told when a part of the index turns out to be damaged, and the index is not used any more.
+    package var onIndexFailure: (LogError) -> Void = { _ in }
+
+    /// The index is damaged: what came from it goes, and the first checkpoint, which is in memory, is where to start again.
+    private func dropIndex(_ failure: LogError, goal: Place) throws {
+        onIndexFailure(failure)
+        index = nil
+        checkpoints.keepFirst()
+        guard camera.restoreAll(checkpoints.all[0]) else { throw failure }
+        endPlace = nil
+        if place < goal { _ = try approach(goal, poll: { false }) }
     }
 }
