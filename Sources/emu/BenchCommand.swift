@@ -28,7 +28,7 @@ struct BenchCommand: ParsableCommand {
             func part(_ share: Double) -> String {
                 sorted.isEmpty ? "-" : String(format: "%.2f", sorted[min(Int(Double(sorted.count) * share), sorted.count - 1)])
             }
-            print("\(name): median \(part(0.5)) ms, 99 % \(part(0.99)) ms, most \(part(1)) ms (\(times.count) times)")
+            say("\(name): median \(part(0.5)) ms, 99 % \(part(0.99)) ms, most \(part(1)) ms (\(times.count) times)")
         }
         var timeline: Timeline?
         let opening = try measure { timeline = try DebugServer(session, travel).timeline }
@@ -36,7 +36,7 @@ struct BenchCommand: ParsableCommand {
         report("open", [opening])
         report("from there to the end", [try measure { _ = try timeline.seek(to: .never) }])
         let end = timeline.place.position
-        print(
+        say(
             "recording: \(end) instructions, \(timeline.machine.virtualTime / 1_000_000_000) s virtual, "
                 + "\(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB")
         var generator = SplitMix(state: 42)
@@ -65,7 +65,7 @@ struct BenchCommand: ParsableCommand {
         try back("rwatch") { $0.watches = [WatchRange(start: 0x1234_5678_9000, length: 8, kind: .read)] }
         try back("port") { $0.devices = [DeviceRange(isPort: true, start: 0x1234, length: 1)] }
         try lastWriters(timeline, end, &generator)
-        print("now \(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB; \(memory)")
+        say("now \(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB; \(memory)")
     }
 
     /// From the end back to the last writers of memory that Linux (without address randomisation) sees at its direct map.
@@ -83,11 +83,14 @@ struct BenchCommand: ParsableCommand {
         }
         let far = lines.filter { $0.distance > 500_000_000 }
         for line in far.sorted(by: { $0.distance < $1.distance }).prefix(12) {
-            print(String(format: "reverse-continue to a watch %.2f * 10^9 instructions back: %.0f ms",
+            say(String(format: "reverse-continue to a watch %.2f * 10^9 instructions back: %.0f ms",
                 Double(line.distance) / 1e9, line.seconds * 1000))
         }
-        if far.isEmpty { print("no last writer far enough back was found") }
+        if far.isEmpty { say("no last writer far enough back was found") }
     }
+
+    /// At once, also into a file.
+    private func say(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
 
     private var memory: String {
         let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""

@@ -15,7 +15,8 @@ struct IndexFile {
     private static let footerMagic: UInt32 = 0x5844_4945
     private static let footerSize = 24
     private static let maxDirectory = 1 << 30
-    private static let level: Int32 = 3
+    /// Speed counts: a recording is indexed while someone waits.
+    private static let level: Int32 = 1
 
     let pages: IndexPages
     let checkpoints: [Checkpoint]
@@ -80,12 +81,19 @@ struct IndexFile {
 
     // MARK: Writing
 
-    private static func compress(_ bytes: UnsafeRawBufferPointer) throws(LogError) -> [UInt8] {
-        var compressed = [UInt8](repeating: 0, count: ZSTD_compressBound(bytes.count))
-        let size = ZSTD_compress(&compressed, compressed.count, bytes.baseAddress, bytes.count, level)
-        if ZSTD_isError(size) != 0 { throw LogError("zstd cannot compress a page") }
-        compressed.removeLast(compressed.count - size)
-        return compressed
+    /// One compressor for many small pieces.
+    private final class Compressor {
+        private let context = ZSTD_createCCtx()
+        private var buffer: [UInt8] = []
+        deinit { ZSTD_freeCCtx(context) }
+
+        func compress(_ bytes: UnsafeRawBufferPointer) throws(LogError) -> [UInt8] {
+            let bound = ZSTD_compressBound(bytes.count)
+            if buffer.count < bound { buffer = [UInt8](repeating: 0, count: bound) }
+            let size = ZSTD_compressCCtx(context, &buffer, bound, bytes.baseAddress, bytes.count, IndexFile.level)
+            if ZSTD_isError(size) != 0 { throw LogError("zstd cannot compress a page") }
+            return Array(buffer[..<size])
+        }
     }
 
     private static func compress(_ bytes: [UInt8]) throws(LogError) -> [UInt8] {
@@ -122,12 +130,13 @@ struct IndexFile {
             }
         }
 
+        let compressor = Compressor()
         // Pages are numbered from 1 in the order in which they are met; 0 is a page of zeros.
         var pageNumbers: [ObjectIdentifier: UInt32] = [:]
         func number(_ page: StoredPage?) throws(LogError) -> UInt32 {
             guard let page else { return 0 }
             if let known = pageNumbers[ObjectIdentifier(page)] { return known }
-            let bytes = try compress(UnsafeRawBufferPointer(start: page.contents, count: StoredPage.size))
+            let bytes = try compressor.compress(UnsafeRawBufferPointer(start: page.contents, count: StoredPage.size))
             try put(bytes, &directory.pageOffsets, &directory.pageSums)
             let number = UInt32(directory.pageOffsets.count)
             pageNumbers[ObjectIdentifier(page)] = number
