@@ -74,7 +74,10 @@ package final class GDBServer {
         setsockopt(peer, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
         let connection = Connection(peer)
         let session = makeSession()
-        session.wantsInterrupt = { [unowned session] in connection.hasInterrupt(keepsAlive: session.isCommandRunning) }
+        let wanted = session.wantsInterrupt
+        session.wantsInterrupt = { [unowned session] in
+            connection.hasInterrupt(keepsAlive: session.isCommandRunning) || wanted()
+        }
         session.watch = { found in
             let watch = SocketWatch(peer, found: found)
             return { watch.end() }

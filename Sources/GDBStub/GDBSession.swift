@@ -25,7 +25,7 @@ package final class GDBSession {
     /// The architecture that gdb has been told.
     let architecture: String
     let registers: [DebugRegister]
-    private var conditions = StopConditions()
+    private(set) var conditions = StopConditions()
     /// Packets that set the same breakpoint twice must be undone twice: gdb does not.
     private var softBreakpoints: Set<UInt64> = []
     private var hardBreakpoints: Set<UInt64> = []
