@@ -212,6 +212,8 @@ package final class PCMachine {
 
     /// Ends the run: the last event of a recording.
     package func end(_ reason: EndReason, code: UInt64? = nil) throws -> Outcome {
+        // What ends in mid-slice (a triple fault) ends in the same state whenever the run loop was here last.
+        settle()
         try door.end(reason, digests(), at: moment)
         let result = Outcome.ended(reason, code: code)
         outcome = result
