@@ -66,7 +66,9 @@ let package = Package(
         .testTarget(name: "CommandTests", dependencies: ["emu"], swiftSettings: common),
         .testTarget(
             name: "MachineTests",
-            dependencies: ["TestSupport", "GDBStub", "Machine", "Replay", "Boundary", "Passthrough", "MachineState"],
+            dependencies: [
+                "TestSupport", "GDBStub", "Machine", "Replay", "Boundary", "Passthrough", "CPUCore", "MachineState",
+            ],
             swiftSettings: common),
     ],
     swiftLanguageModes: [.v6]

@@ -27,6 +27,8 @@ package protocol DebugTarget: AnyObject {
     func registerValues(of architecture: String) -> [UInt8]
     /// RAM at a virtual or physical address; nil when any of it is not there.
     func readMemory(_ address: UInt64, count: Int, isPhysical: Bool) -> [UInt8]?
+    /// What changes a register to a value, little endian; nil when it cannot be changed.
+    func registerEdit(_ register: DebugRegister, _ bytes: [UInt8]) -> Edit?
     /// The physical address of a virtual one, or nil when it is not mapped.
     func physicalAddress(of address: UInt64) -> UInt64?
     /// Every field of the parts of the machine whose name begins so, as text.

@@ -67,6 +67,8 @@ package enum Input: Sendable, Equatable {
     case dmaWrite(address: UInt64, bytes: [UInt8])
     /// Devices cut: a device has read RAM. Changes nothing inside: the bytes are the inside's own, and are checked.
     case dmaRead(address: UInt64, bytes: [UInt8])
+    /// Either cut: a debugger's user changes memory or a register.
+    case edit(Edit)
 }
 
 /// An input and when it comes in: between two instructions, before the instruction at `moment.position`.

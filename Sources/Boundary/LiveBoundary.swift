@@ -42,6 +42,11 @@ package final class LiveBoundary: HostBoundary, Sendable {
     private let drainedTime = Atomic<UInt64>(.max)
     private let present = Atomic<UInt64>(0)
     private let wake = WakeUp()
+    /// A debugger's wish to stop: ends an idle wait.
+    package let pause = PauseSwitch()
+    /// Host time, in nanoseconds, during which a debugger held the run; and since when it does now.
+    private let heldTime = Atomic<UInt64>(0)
+    private let heldSince = Atomic<UInt64>(.max)
     private let pace: Pace
     private let slice: Position
     private let digestInterval: Position
@@ -121,16 +126,32 @@ package final class LiveBoundary: HostBoundary, Sendable {
         }
     }
 
-    private var elapsed: UInt64 {
-        let (seconds, attoseconds) = (clock.now - started).components
-        return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000) + (origin?.time ?? 0)
+    /// Asks the run to stop for a debugger. From any thread.
+    package func requestPause() {
+        pause.request()
+        wake.signal()
     }
+
+    /// The host's clock stands still for the guest, while a debugger holds the run. On the machine's thread.
+    package func holdClock() {
+        if heldSince.load(ordering: .relaxed) == .max { heldSince.store(hostTime, ordering: .relaxed) }
+    }
+    package func releaseClock() {
+        let since = heldSince.exchange(.max, ordering: .relaxed)
+        if since != .max { heldTime.add(hostTime - since, ordering: .relaxed) }
+    }
+
+    private var hostTime: UInt64 {
+        let (seconds, attoseconds) = (clock.now - started).components
+        return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+    }
+    private var elapsed: UInt64 { hostTime - heldTime.load(ordering: .relaxed) + (origin?.time ?? 0) }
 
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
         while true {
             let due = shared.withLock { shared in shared.pending.reduce(VirtualTime.max) { min($0, $1.due) } }
             let quit = quitDue.load(ordering: .acquiring)
-            if quit <= now.time { return min(deadline, now.time + 1) }
+            if quit <= now.time || pause.isRequested { return min(deadline, now.time + 1) }
             let next = min(deadline, max(min(due, quit), now.time + 1))
             if pace == .free, next != .max { return next }
             let host = elapsed

@@ -98,6 +98,19 @@ package enum TravelStop: Sendable, Equatable {
     case ended(EndReason)
 }
 
+/// A machine whose live run a debugger can stop.
+package protocol LiveMachine: TravelMachine {
+    /// Stops the run soon when it is requested. Nil: nobody will.
+    var pauseSwitch: PauseSwitch? { get set }
+    /// The present between two instructions.
+    var moment: Moment { get }
+    /// The processor waits for an interrupt: this is no place, and can be left only by one.
+    var isIdle: Bool { get }
+    /// Nothing comes in any more at the present moment, only later: what has been delivered in it cannot be said by
+    /// position and time, by which a recording says where an input belongs.
+    func holdInputs()
+}
+
 /// A machine that can be put back to where it was. What is behind the door is not part of it.
 package protocol TravelMachine: AnyObject {
     var place: Place { get }
@@ -115,15 +128,20 @@ package protocol TravelMachine: AnyObject {
     /// Loads what `saveState` gave. False: it does not fit this machine, which must then not be used any more.
     func loadState(_ sections: [[UInt8]]) -> Bool
 
-    /// RAM in pages of 4096 bytes.
+    /// RAM and what else is large, in pages of 4096 bytes. There may come to be more of them; what a page beyond the count
+    /// holds does not matter.
     var pageCount: Int { get }
     func page(_ number: Int) -> UnsafeRawPointer
     /// Calls `body` for each page written since the last call.
     func takeTouchedPages(_ body: (Int) -> Void)
+    /// Before `loadState`.
     func replacePage(_ number: Int, from source: UnsafeRawPointer)
 
     /// What has happened since the last call, or the last load.
     func takeActivity() -> ActivitySummary
+
+    /// Changes memory or a register, at a place where `travel` has stopped.
+    func edit(_ edit: Edit)
 
     /// Digests of all parts of the state.
     func stateDigests() -> [PartDigest]

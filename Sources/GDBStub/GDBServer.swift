@@ -58,6 +58,12 @@ package final class GDBServer {
         return count > 0
     }
 
+    /// Watches for a debugger to come, while the caller's thread runs the guest. Gives what ends the watch.
+    package func watch(_ found: @escaping @Sendable () -> Void) -> () -> Void {
+        let watch = SocketWatch(listener, found: found)
+        return { watch.end() }
+    }
+
     /// Waits for a debugger and serves it until it goes.
     package func serve(_ makeSession: () -> GDBSession) throws -> Ending {
         var peer: Int32 = -1
@@ -68,7 +74,15 @@ package final class GDBServer {
         setsockopt(peer, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
         let connection = Connection(peer)
         let session = makeSession()
-        session.wantsInterrupt = { [unowned session] in connection.hasInterrupt(keepsAlive: session.isCommandRunning) }
+        let wanted = session.wantsInterrupt
+        session.wantsInterrupt = { [unowned session] in
+            connection.hasInterrupt(keepsAlive: session.isCommandRunning) || wanted()
+        }
+        session.watch = { found in
+            let watch = SocketWatch(peer, found: found)
+            return { watch.end() }
+        }
+        session.say = { connection.say($0) }
         return connection.run(session)
     }
 
@@ -119,6 +133,9 @@ package final class GDBServer {
             }
             return !isOpen
         }
+
+        /// Text for the debugger's user, while the debugger waits for a stop or a command's end.
+        func say(_ text: String) { send(PacketReader.frame([UInt8(ascii: "O")] + Hex.text(text.utf8.prefix(0x3000)).utf8)) }
 
         private func reply(_ body: [UInt8]) {
             last = PacketReader.frame(body)

@@ -2,7 +2,7 @@ import Boundary
 import MachineState
 import Replay
 
-/// One debugger's conversation about a recording: packets in, replies out. Knows no socket.
+/// One debugger's conversation about a recording or a live run: packets in, replies out. Knows no socket.
 package final class GDBSession {
     package enum Reply: Sendable, Equatable {
         case text(String)
@@ -13,13 +13,19 @@ package final class GDBSession {
         case last(String, ends: Bool)
     }
 
-    let timeline: Timeline
+    /// What the debugger moves on.
+    package enum Ground {
+        case recording(Timeline)
+        case live(LiveRun)
+    }
+
+    package private(set) var ground: Ground
     let target: any DebugTarget
     let monitor: Monitor
     /// The architecture that gdb has been told.
-    private let architecture: String
-    private let registers: [DebugRegister]
-    private var conditions = StopConditions()
+    let architecture: String
+    let registers: [DebugRegister]
+    private(set) var conditions = StopConditions()
     /// Packets that set the same breakpoint twice must be undone twice: gdb does not.
     private var softBreakpoints: Set<UInt64> = []
     private var hardBreakpoints: Set<UInt64> = []
@@ -28,15 +34,23 @@ package final class GDBSession {
     /// Acknowledgements are off.
     package private(set) var isQuiet = false
     /// `m` reads physical memory.
-    private var isPhysical = false
+    private(set) var isPhysical = false
     /// A `monitor` command is being carried out.
     package private(set) var isCommandRunning = false
     /// Asked during long runs: has the debugger sent Ctrl-C?
     package var wantsInterrupt: () -> Bool = { false }
+    /// Begins to watch for something from the debugger, beside a live run; gives what ends the watch.
+    package var watch: (@escaping @Sendable () -> Void) -> (() -> Void) = { _ in {} }
+    /// Shows text to the debugger's user; only while a stop or a command's end is waited for.
+    package var say: (String) -> Void = { _ in }
+    /// Takes the recording over at the cursor, and records the branch to a file if one is named.
+    package var goLive: (Timeline, _ recordingTo: String?) throws -> LiveRun = { _, _ in
+        throw LogError("going live is not possible here")
+    }
 
     /// - Parameter architecture: gdb's name of one of the target's architectures.
-    package init(timeline: Timeline, target: any DebugTarget, monitor: Monitor, architecture: String) {
-        self.timeline = timeline
+    package init(_ ground: Ground, target: any DebugTarget, monitor: Monitor, architecture: String) {
+        self.ground = ground
         self.target = target
         self.monitor = monitor
         self.architecture = architecture
@@ -59,15 +73,16 @@ package final class GDBSession {
             case UInt8(ascii: "p"): return readRegister(rest)
             case UInt8(ascii: "m"): return readMemory(rest, isBinary: false)
             case UInt8(ascii: "x"): return readMemory(rest, isBinary: true)
-            case UInt8(ascii: "G"), UInt8(ascii: "P"), UInt8(ascii: "M"), UInt8(ascii: "X"):
-                // A recording cannot be changed: what follows would not be what happened.
-                return .text("E.a recording cannot be changed")
-            case UInt8(ascii: "c"), UInt8(ascii: "C"): return .text(try go(forward: true))
-            case UInt8(ascii: "s"), UInt8(ascii: "S"): return .text(try step(forward: true))
+            case UInt8(ascii: "G"): return try writeRegisters(rest)
+            case UInt8(ascii: "P"): return try writeRegister(rest)
+            case UInt8(ascii: "M"): return try writeMemory(packet, isBinary: false)
+            case UInt8(ascii: "X"): return try writeMemory(packet, isBinary: true)
+            case UInt8(ascii: "c"), UInt8(ascii: "C"): return try go(forward: true)
+            case UInt8(ascii: "s"), UInt8(ascii: "S"): return try step(forward: true)
             case UInt8(ascii: "b"):
                 switch text {
-                case "bc": return .text(try go(forward: false))
-                case "bs": return .text(try step(forward: false))
+                case "bc": return try go(forward: false)
+                case "bs": return try step(forward: false)
                 default: return .text("")
                 }
             case UInt8(ascii: "Z"): return setPoint(rest, true)
@@ -90,15 +105,16 @@ package final class GDBSession {
         case "qSupported":
             reportsBreakpointKind = text.contains("swbreak+") && text.contains("hwbreak+")
             return .text(
-                "PacketSize=8000;qXfer:features:read+;qXfer:memory-map:read+;QStartNoAckMode+;ReverseStep+;"
-                    + "ReverseContinue+;vContSupported+;swbreak+;hwbreak+;binary-upload+")
+                "PacketSize=8000;qXfer:features:read+;qXfer:memory-map:read+;QStartNoAckMode+;"
+                    + (isLive ? "" : "ReverseStep+;ReverseContinue+;")
+                    + "vContSupported+;swbreak+;hwbreak+;binary-upload+")
         case "qC": return .text("QC01")
         case "qfThreadInfo": return .text("m01")
         case "qsThreadInfo": return .text("l")
         case "qAttached": return .text("1")
         case "qSymbol": return .text("OK")
         case "qThreadExtraInfo":
-            return .text(Hex.text("position \(timeline.place)".utf8))
+            return .text(Hex.text("position \(machine.place)".utf8))
         case "qXfer": return transfer(text)
         case "qRcmd":
             guard let bytes = Hex.bytes(text.dropFirst("qRcmd,".count)) else { return .text("E01") }
@@ -209,25 +225,50 @@ package final class GDBSession {
         if text.hasPrefix("vKill") { return .last("OK", ends: true) }
         guard text.hasPrefix("vCont;"), let action = text.dropFirst(6).first else { return .text("") }
         switch action {
-        case "c", "C": return .text(try go(forward: true))
-        case "s", "S": return .text(try step(forward: true))
+        case "c", "C": return try go(forward: true)
+        case "s", "S": return try step(forward: true)
         default: return .text("")
         }
     }
 
-    private func go(forward: Bool) throws -> String {
-        let stop =
-            forward
-            ? try timeline.runForward(conditions: conditions, poll: wantsInterrupt)
-            : try timeline.runBackward(conditions: conditions, poll: wantsInterrupt)
-        return report(stop)
+    private func go(forward: Bool) throws -> Reply {
+        switch ground {
+        case .live(let run):
+            if !forward { return onlyForward() }
+            return report(try run.run(conditions: conditions, watch: watch, wantsPause: wantsInterrupt))
+        case .recording(let timeline):
+            tellDiscarded(timeline)
+            let stop =
+                forward
+                ? try timeline.runForward(conditions: conditions, poll: wantsInterrupt)
+                : try timeline.runBackward(conditions: conditions, poll: wantsInterrupt)
+            return report(stop)
+        }
     }
 
-    private func step(forward: Bool) throws -> String {
-        report(forward ? try timeline.stepForward() : try timeline.stepBackward())
+    private func step(forward: Bool) throws -> Reply {
+        switch ground {
+        case .live(let run):
+            if !forward { return onlyForward() }
+            return report(try run.step(watch: watch, wantsPause: wantsInterrupt))
+        case .recording(let timeline):
+            tellDiscarded(timeline)
+            return report(forward ? try timeline.stepForward() : try timeline.stepBackward())
+        }
     }
 
-    private func report(_ stop: TimelineStop) -> String {
+    /// A live run has no way back: its first place is here.
+    private func onlyForward() -> Reply {
+        say("A live run only goes forward.\n")
+        return report(.start)
+    }
+
+    /// Before a move on a recording.
+    private func tellDiscarded(_ timeline: Timeline) {
+        if !timeline.edits.isEmpty { say("The changes made here are gone: a recording cannot be changed.\n") }
+    }
+
+    private func report(_ stop: TimelineStop) -> Reply {
         var text = "T05"
         switch stop {
         case .reached, .delivered, .device: break
@@ -242,12 +283,31 @@ package final class GDBSession {
                 }
             text += "\(name):\(String(address, radix: 16));"
         case .start: text += "replaylog:begin;"
+        case .end where isLive:
+            lastStop = "W00"
+            return .last(lastStop, ends: true)
         case .end: text += "replaylog:end;"
         case .interrupted: text = "T02"
         }
         lastStop = text + "thread:01;"
-        return lastStop
+        return .text(lastStop)
     }
+
+    // MARK: Commands
+
+    var isLive: Bool {
+        if case .live = ground { return true }
+        return false
+    }
+    var machine: any LiveMachine {
+        switch ground {
+        case .recording(let timeline): timeline.machine
+        case .live(let run): run.machine
+        }
+    }
+
+    /// The live run that the recording has become.
+    func replaceGround(by run: LiveRun) { ground = .live(run) }
 
     private func command(_ line: String) -> Reply {
         isCommandRunning = true

@@ -101,7 +101,7 @@ package final class DevicePlane: HostBoundary {
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
         // Devices go on while the CPU sleeps, until one of them has something for it.
         var moment = now
-        while pins.isEmpty, !host.quitRequested {
+        while pins.isEmpty, !host.quitRequested, !host.pause.isRequested {
             synchronise(moment)
             scheduler.fireDue()
             try drainHost(moment)

@@ -2,7 +2,7 @@ import Boundary
 import GuestX86
 import MachineState
 
-extension PCMachine: TravelMachine {
+extension PCMachine: LiveMachine {
     package var place: Place { Place(cpu.position, phase: cpu.phase) }
     package var virtualTime: VirtualTime { moment.time }
     package var programCounter: UInt64 { cpu.linearPC }
@@ -78,10 +78,29 @@ extension PCMachine: TravelMachine {
         return visitor.isComplete && video.isComplete
     }
 
-    package var pageCount: Int { ram.pageCount }
-    package func page(_ number: Int) -> UnsafeRawPointer { UnsafeRawPointer(ram.base + number * 4096) }
-    package func takeTouchedPages(_ body: (Int) -> Void) { cpu.takeTouchedPages(body) }
-    package func replacePage(_ number: Int, from source: UnsafeRawPointer) { cpu.replace(page: number, from: source) }
+    /// RAM, video memory and ROM; then the slots of the disks' overlays, one of each disk in turn.
+    package var pageCount: Int {
+        ram.pageCount + overlays.count * (overlays.lazy.map(\.slotCount).max() ?? 0)
+    }
+    private func slot(_ number: Int) -> (overlay: DiskOverlay, slot: Int)? {
+        if number < ram.pageCount || overlays.isEmpty { return nil }
+        let (slot, disk) = (number - ram.pageCount).quotientAndRemainder(dividingBy: overlays.count)
+        return (overlays[disk], slot)
+    }
+    package func page(_ number: Int) -> UnsafeRawPointer {
+        slot(number).map { $0.overlay.slot($0.slot) } ?? UnsafeRawPointer(ram.base + number * 4096)
+    }
+    package func takeTouchedPages(_ body: (Int) -> Void) {
+        cpu.takeTouchedPages(body)
+        for (disk, overlay) in overlays.enumerated() {
+            overlay.isPaged = true
+            overlay.takeTouchedSlots { body(ram.pageCount + $0 * overlays.count + disk) }
+        }
+    }
+    package func replacePage(_ number: Int, from source: UnsafeRawPointer) {
+        if let (overlay, slot) = slot(number) { return overlay.replaceSlot(slot, from: source) }
+        if number < ram.pageCount { cpu.replace(page: number, from: source) }
+    }
     package func takeActivity() -> ActivitySummary { cpu.takeActivity() }
     package func stateDigests() -> [PartDigest] { digests() }
 }

@@ -41,6 +41,11 @@ package final class PCMachine {
     /// The last moment of the run loop.
     private var seen = Moment(position: .max, time: .max)
     private var outcome: Outcome?
+    /// What the guest has written to disks: checkpoints take it in pages, after those of RAM.
+    let overlays: [DiskOverlay]
+    package var pauseSwitch: PauseSwitch?
+    /// The moment at which nothing comes in any more.
+    private var held = Moment(position: .max, time: .max)
     /// Accesses to devices that a debugger wants to hear of, and the first one of the present instruction.
     var deviceStops: [DeviceRange] = []
     var deviceAccess: DeviceAccess?
@@ -57,6 +62,7 @@ package final class PCMachine {
         self.configuration = configuration
         self.image = image
         self.door = door
+        overlays = media.compactMap(\.slots)
         memoryMap = try MemoryMap(size: configuration.memory)
         ram = GuestRAM(
             size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit, videoSize: VGA.memorySize,
@@ -145,13 +151,14 @@ package final class PCMachine {
             var now = moment
             scheduler.now = now.time
             scheduler.fireDue()
-            while let input = try door.nextInput(at: now) {
+            let isHeld = now.position == held.position && now.time == held.time
+            while !isHeld, let input = try door.nextInput(at: now) {
                 try letIn(input)
                 now = moment
             }
             if let parked { throw parked }
             // Within one moment interrupts may have been taken: the end comes before them, or in the next moment.
-            if now.position != seen.position || now.time != seen.time {
+            if !isHeld, now.position != seen.position || now.time != seen.time {
                 seen = now
                 if let reason = door.endRequested(at: now) { return try end(reason, code: nil) }
             }
@@ -170,6 +177,12 @@ package final class PCMachine {
                 continue
             }
             if now.position >= stop { return .positionReached }
+            if let pauseSwitch, pauseSwitch.isRequested {
+                if isIdle { return .positionReached }
+                // At the next place: interrupts that are due are taken first.
+                cpu.debugger.stopPhase = 0
+                cpu.debugger.stopPosition = now.position
+            }
             let limit = min(
                 min(stop, digestPosition),
                 min(clock.position(atOrAfter: scheduler.nextDeadline), door.horizon(after: now)))
@@ -199,6 +212,8 @@ package final class PCMachine {
 
     /// Ends the run: the last event of a recording.
     package func end(_ reason: EndReason, code: UInt64? = nil) throws -> Outcome {
+        // What ends in mid-slice (a triple fault) ends in the same state whenever the run loop was here last.
+        settle()
         try door.end(reason, digests(), at: moment)
         let result = Outcome.ended(reason, code: code)
         outcome = result
@@ -218,6 +233,7 @@ package final class PCMachine {
         case .powerOff(let code): powerOff = (true, code)
         case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { cpu.dmaWrite(address, from: $0) }
         case .dmaRead: break
+        case .edit(let edit): self.edit(edit)
         }
     }
 
@@ -288,6 +304,9 @@ package final class PCMachine {
     /// The devices' clock is set when they need it, which says when the run loop was interrupted. After a stop it is the
     /// present, so that the state at a place is the same whatever way led there.
     func settle() { scheduler.now = moment.time }
+
+    package var isIdle: Bool { cpu.state.pointee.isHalted && !cpu.canInterrupt }
+    package func holdInputs() { held = moment }
 
     /// A load has gone back to before the run's end.
     func forgetOutcome() {

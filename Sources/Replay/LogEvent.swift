@@ -37,6 +37,10 @@ package struct LogEvent: Sendable, Equatable {
         case shadow = 19
         /// The linear frame buffer is at `value`.
         case videoBase = 20
+        /// A debugger's user changes RAM at physical address `address` to `bytes`.
+        case editMemory = 32
+        /// The same for register number `address`.
+        case editRegister = 33
 
         /// A transaction of the CPU: has a PC, a width and a value, and no bytes.
         package var isTransaction: Bool {
@@ -48,7 +52,8 @@ package struct LogEvent: Sendable, Equatable {
         /// Comes in unasked, between two instructions (unless `within`).
         package var isLetIn: Bool {
             switch self {
-            case .input, .interruptLine, .nmi, .a20, .reset, .powerOff, .dmaWrite, .dmaRead, .dmaImage, .shadow, .videoBase: true
+            case .input, .interruptLine, .nmi, .a20, .reset, .powerOff, .dmaWrite, .dmaRead, .dmaImage, .shadow, .videoBase,
+                .editMemory, .editRegister: true
             default: false
             }
         }
@@ -56,7 +61,7 @@ package struct LogEvent: Sendable, Equatable {
         package var isDMA: Bool { self == .dmaRead || self == .dmaWrite || self == .dmaImage }
         package var hasBytes: Bool {
             switch self {
-            case .input, .digest, .end, .dmaWrite, .dmaRead: true
+            case .input, .digest, .end, .dmaWrite, .dmaRead, .editMemory, .editRegister: true
             default: false
             }
         }
@@ -83,6 +88,8 @@ package struct LogEvent: Sendable, Equatable {
             case .dmaImage: "dma-image"
             case .shadow: "shadow"
             case .videoBase: "video-base"
+            case .editMemory: "edit-memory"
+            case .editRegister: "edit-register"
             }
         }
     }

@@ -57,6 +57,12 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         return input
     }
 
+    /// A debugger's user has changed something at this moment, after everything else that came in then.
+    package func note(_ edit: Edit, at now: Moment) {
+        self.now = now
+        writer.append(LogEvent(TimedInput(.edit(edit), at: now), event(.input, now)))
+    }
+
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
         self.now = now
         writer.flushIfOld()
@@ -179,6 +185,14 @@ extension LogEvent {
             kind = .dmaRead
             self.address = address
             self.bytes = bytes
+        case .edit(.memory(let address, let bytes)):
+            kind = .editMemory
+            self.address = address
+            self.bytes = bytes
+        case .edit(.register(let number, let bytes)):
+            kind = .editRegister
+            address = UInt64(number)
+            self.bytes = bytes
         }
     }
 
@@ -235,6 +249,8 @@ extension LogEvent {
         case .powerOff: .powerOff(code: value == 0 ? nil : value - 1)
         case .dmaWrite: .dmaWrite(address: address, bytes: bytes)
         case .dmaRead: .dmaRead(address: address, bytes: bytes)
+        case .editMemory: .edit(.memory(address: address, bytes: bytes))
+        case .editRegister: .edit(.register(number: UInt16(truncatingIfNeeded: address), bytes: bytes))
         default: nil
         }
     }

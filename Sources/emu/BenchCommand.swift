@@ -12,7 +12,7 @@ struct BenchCommand: ParsableCommand {
     @Argument(help: "The recording.")
     var file: String
     @Option(help: "How many of each.")
-    var count = 30
+    var count = 100
     @OptionGroup var travel: TravelOptions
     @OptionGroup var images: ImageOptions
     @OptionGroup var engine: EngineOptions
@@ -25,16 +25,20 @@ struct BenchCommand: ParsableCommand {
         }
         func report(_ name: String, _ times: [Double]) {
             let sorted = times.sorted()
-            func part(_ share: Double) -> String { String(format: "%.3f", sorted[min(Int(Double(sorted.count) * share), sorted.count - 1)]) }
-            print("\(name): median \(part(0.5)) ms, 90 % \(part(0.9)) ms, most \(part(1)) ms (\(times.count) times)")
+            func part(_ share: Double) -> String {
+                sorted.isEmpty ? "-" : String(format: "%.2f", sorted[min(Int(Double(sorted.count) * share), sorted.count - 1)])
+            }
+            say("\(name): median \(part(0.5)) ms, 99 % \(part(0.99)) ms, most \(part(1)) ms (\(times.count) times)")
         }
         var timeline: Timeline?
         let opening = try measure { timeline = try DebugServer(session, travel).timeline }
         guard let timeline else { return }
         report("open", [opening])
-        report("first replay to the end", [try measure { _ = try timeline.seek(to: .never) }])
+        report("from there to the end", [try measure { _ = try timeline.seek(to: .never) }])
         let end = timeline.place.position
-        print("recording: \(end) instructions, \(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB")
+        say(
+            "recording: \(end) instructions, \(timeline.machine.virtualTime / 1_000_000_000) s virtual, "
+                + "\(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB")
         var generator = SplitMix(state: 42)
         report("seek", try (0..<count).map { _ in
             let goal = Place(generator.next() % end)
@@ -49,22 +53,49 @@ struct BenchCommand: ParsableCommand {
         }
         report("reverse-stepi after a seek", first)
         report("reverse-stepi, 20 in a row", row)
-        // The whole recording backwards, with a breakpoint and a watch that nothing hits.
-        var conditions = StopConditions()
-        conditions.breakpoints = [0x1234_5678_9ABC]
-        _ = try timeline.seek(to: .never)
-        report("reverse-continue over \(end) instructions, breakpoint", [try measure { _ = try timeline.runBackward(conditions: conditions) }])
-        conditions = StopConditions()
-        conditions.watches = [WatchRange(start: 0x1234_5678_9000, length: 8, kind: .write)]
-        _ = try timeline.seek(to: .never)
-        report("reverse-continue over \(end) instructions, watch", [try measure { _ = try timeline.runBackward(conditions: conditions) }])
-        // A breakpoint at an instruction that is executed often: the last execution is near.
-        _ = try timeline.seek(to: Place(end / 2))
-        conditions = StopConditions()
-        conditions.breakpoints = [timeline.machine.programCounter]
-        _ = try timeline.seek(to: .never)
-        report("reverse-continue to a hit", [try measure { _ = try timeline.runBackward(conditions: conditions) }])
-        print("now \(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB")
+        // The whole recording backwards, with conditions that nothing meets.
+        func back(_ name: String, _ change: (inout StopConditions) -> Void) throws {
+            var conditions = StopConditions()
+            change(&conditions)
+            _ = try timeline.seek(to: .never)
+            report("\(name) that nothing hits, over everything", [try measure { _ = try timeline.runBackward(conditions: conditions) }])
+        }
+        try back("breakpoint") { $0.breakpoints = [0x1234_5678_9ABC] }
+        try back("watch") { $0.watches = [WatchRange(start: 0x1234_5678_9000, length: 8, kind: .write)] }
+        try back("rwatch") { $0.watches = [WatchRange(start: 0x1234_5678_9000, length: 8, kind: .read)] }
+        try back("port") { $0.devices = [DeviceRange(isPort: true, start: 0x1234, length: 1)] }
+        try lastWriters(timeline, end, &generator)
+        say("now \(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB; \(memory)")
+    }
+
+    /// From the end back to the last writers of memory that Linux (without address randomisation) sees at its direct map.
+    private func lastWriters(_ timeline: Timeline, _ end: Position, _ generator: inout SplitMix) throws {
+        var lines: [(distance: Position, seconds: Double)] = []
+        let clock = ContinuousClock()
+        for _ in 0..<count {
+            let physical = generator.next() % UInt64(timeline.machine.pageCount) * 4096 + 8 * (generator.next() % 512)
+            var conditions = StopConditions()
+            conditions.watches = [WatchRange(start: 0xFFFF_8880_0000_0000 + physical, length: 8, kind: .write)]
+            _ = try timeline.seek(to: .never)
+            var stop = TimelineStop.start
+            let time = try clock.measure { stop = try timeline.runBackward(conditions: conditions) }
+            if case .watch = stop { lines.append((end - timeline.place.position, time.seconds)) }
+        }
+        let far = lines.filter { $0.distance > 500_000_000 }
+        for line in far.sorted(by: { $0.distance < $1.distance }).prefix(12) {
+            say(String(format: "reverse-continue to a watch %.2f * 10^9 instructions back: %.0f ms",
+                Double(line.distance) / 1e9, line.seconds * 1000))
+        }
+        if far.isEmpty { say("no last writer far enough back was found") }
+    }
+
+    /// At once, also into a file.
+    private func say(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
+
+    private var memory: String {
+        let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+        return status.split(separator: "\n").filter { $0.hasPrefix("VmHWM") || $0.hasPrefix("VmRSS") }
+            .map { $0.split(separator: "\t").joined(separator: " ") }.joined(separator: ", ")
     }
 }
 

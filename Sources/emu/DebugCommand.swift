@@ -21,6 +21,10 @@ struct DebugCommand: ParsableCommand {
     var gdbProgram = "gdb"
     @Option(name: .customLong("gdb-argument"), help: ArgumentHelp("One more argument for gdb; may be repeated.", valueName: "text"))
     var gdbArguments: [String] = []
+    @Option(help: ArgumentHelp("After “monitor golive”: the serial console: file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    var serial = SerialOption.none
+    @Option(help: "After “monitor golive”: how idle time passes.")
+    var pace = RunCommand.PaceOption.realtime
     @OptionGroup var travel: TravelOptions
     @OptionGroup var images: ImageOptions
     @OptionGroup var engine: EngineOptions
@@ -31,8 +35,13 @@ struct DebugCommand: ParsableCommand {
         _ = try server.go(until: until, text: untilText)
         let socket: GDBServer
         do { socket = try GDBServer(host: "", port: 0) } catch { throw UserError("\(error)") }
+        let commands = FileManager.default.temporaryDirectory.appendingPathComponent("emu-\(UUID().uuidString).gdb").path
+        do { try Self.commands.write(toFile: commands, atomically: true, encoding: .utf8) } catch {
+            throw UserError("\(commands): cannot be written")
+        }
+        defer { try? FileManager.default.removeItem(atPath: commands) }
         let arguments =
-            [gdbProgram, "-q", "-iex", "set confirm off", "-ex", "target remote 127.0.0.1:\(socket.port)"] + gdbArguments
+            [gdbProgram, "-q", "-ix", commands, "-ex", "target remote 127.0.0.1:\(socket.port)"] + gdbArguments
             + (symbols.map { [$0] } ?? [])
         // Not by `Process`: gdb is to stay in the terminal's foreground.
         var child = pid_t()
@@ -46,10 +55,27 @@ struct DebugCommand: ParsableCommand {
         signal(SIGINT, SIG_IGN)
         var status: Int32 = 0
         // gdb may go and come again, until it ends.
-        while waitpid(child, &status, WNOHANG) == 0 {
-            guard try socket.waitForDebugger(milliseconds: 200) else { continue }
-            if try socket.serve(server.makeSession) == .killed { break }
+        var isRunning = true
+        let settings = GoLive.Settings(serial: serial, script: nil, type: nil, pace: pace)
+        try server.serve(socket, GoLive(session, settings)) {
+            if waitpid(child, &status, WNOHANG) != 0 {
+                isRunning = false
+                return false
+            }
+            _ = try socket.waitForDebugger(milliseconds: 200)
+            return true
         }
-        _ = waitpid(child, &status, 0)
+        if isRunning { _ = waitpid(child, &status, 0) }
     }
+
+    /// gdb is made to look again after each `monitor` command: it cannot know which of them move.
+    private static let commands = """
+        set confirm off
+        set stack-cache off
+        set code-cache off
+        define hookpost-monitor
+        maintenance flush register-cache
+        end
+
+        """
 }

@@ -6,21 +6,27 @@ import Machine
 import MachineState
 import Replay
 
-/// HOST:PORT, :PORT or PORT.
+/// HOST:PORT, :PORT or PORT; `,nowait` at the end: a live run does not wait for gdb.
 struct GDBAddress: ExpressibleByArgument {
     var host: String
     var port: UInt16
+    var waits = true
 
     init?(argument: String) {
+        var argument = argument
+        if argument.hasSuffix(",nowait") {
+            argument.removeLast(",nowait".count)
+            waits = false
+        }
         let colon = argument.lastIndex(of: ":")
         guard let port = UInt16(colon.map { argument[argument.index(after: $0)...] } ?? argument[...]) else { return nil }
         self.port = port
         let host = colon.map { String(argument[..<$0]) } ?? ""
         self.host = host == "localhost" ? "" : host
     }
-    init(host: String, port: UInt16) {
-        self.host = host
-        self.port = port
+
+    func listen() throws -> GDBServer {
+        do { return try GDBServer(host: host, port: port) } catch { throw UserError("--gdb: \(error)") }
     }
 }
 
@@ -28,14 +34,7 @@ struct GDBAddress: ExpressibleByArgument {
 struct TravelOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Memory for checkpoints: MiB, or with K, M or G.", valueName: "size"))
     var checkpointMemory = MemoryOption(bytes: 2 << 30)
-    @Option(help: ArgumentHelp("What gdb is told the processor is: i386 or x86-64. Without it, what it is then.", valueName: "name"))
-    var gdbArchitecture: String?
-
-    func validate() throws {
-        if let gdbArchitecture, !["i386", "x86-64"].contains(gdbArchitecture) {
-            throw ValidationError("--gdb-architecture is i386 or x86-64, not \(gdbArchitecture)")
-        }
-    }
+    @OptionGroup var target: GDBTargetOptions
 }
 
 /// Serves gdb on a recording.
@@ -52,11 +51,21 @@ struct DebugServer {
             machine: session.machine, door: session.door, memoryLimit: Int(options.checkpointMemory.bytes))
         if !usesIndex { return }
         let index = session.reader.path + ".index"
+        timeline.onIndexFailure = {
+            Message.say("\($0.description): it is not used any more; “emu index \(session.reader.path)” makes it again")
+        }
         do {
             if FileManager.default.fileExists(atPath: index), try !timeline.useIndex(index) {
                 Message.say("\(index): is for another recording or version of this program; “emu index” makes it again")
             }
-        } catch { Message.say(error.description) }
+        } catch {
+            Message.say("\(error.description): it is made again, which takes a replay")
+            do { _ = try timeline.writeIndex(index) } catch let failure as LogError {
+                // Without an index all works, but slower.
+                Message.say(failure.description)
+            }
+            _ = try timeline.seek(to: timeline.startPlace)
+        }
     }
 
     /// Goes to where the options say. Nil: they say nothing.
@@ -70,23 +79,78 @@ struct DebugServer {
         return stop
     }
 
-    func serve(_ address: GDBAddress) throws {
-        let server: GDBServer
-        do { server = try GDBServer(host: address.host, port: address.port) } catch { throw UserError("--gdb: \(error)") }
+    /// Serves debuggers until one wants the program to end, or the run that it has become is over.
+    ///
+    /// - Parameter goesLive: at once, before the first debugger comes.
+    func serve(_ address: GDBAddress, _ golive: GoLive, goesLive: Bool, recordingTo path: String?) throws {
+        let server = try address.listen()
         Message.say("waiting for gdb: target remote \(address.host.isEmpty ? "" : address.host):\(server.port)")
-        while try server.serve(makeSession) == .detached {}
+        try serve(server, golive, branch: goesLive ? try golive.takeOver(timeline, recordingTo: path) : nil) {
+            _ = try server.waitForDebugger(milliseconds: 200)
+            return true
+        }
     }
 
-    func makeSession() -> GDBSession {
-        let header = session.reader.header
+    /// - Parameter isWanted: waits a little while for a debugger; false when none will come any more.
+    func serve(_ server: GDBServer, _ golive: GoLive, branch first: GoLive.Branch? = nil, isWanted: () throws -> Bool) throws {
+        let taken = Taken()
+        taken.branch = first
+        while taken.branch == nil {
+            guard try isWanted() else { return }
+            guard try server.waitForDebugger(milliseconds: 0) else { continue }
+            let ending = try server.serve {
+                let session = makeSession(.recording(timeline), options.target)
+                session.goLive = { timeline, path in
+                    let branch = try golive.takeOver(timeline, recordingTo: path)
+                    taken.branch = branch
+                    return branch.run
+                }
+                return session
+            }
+            if ending == .killed {
+                if let branch = taken.branch { try branch.run.quit() }
+                break
+            }
+        }
+        guard let branch = taken.branch else { return }
+        try LiveDebugger(run: branch.run, door: branch.door, server: server).drive(holds: first != nil) {
+            makeSession(.live(branch.run), options.target)
+        }
+        try golive.finish(branch)
+    }
+
+    /// What a session's going live leaves behind.
+    private final class Taken { var branch: GoLive.Branch? }
+
+    private func makeSession(_ ground: GDBSession.Ground, _ target: GDBTargetOptions) -> GDBSession {
+        target.session(ground, session.machine, session.reader.header)
+    }
+}
+
+/// How gdb sees the processor.
+struct GDBTargetOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("What gdb is told the processor is: i386 or x86-64. Without it, what it is then.", valueName: "name"))
+    var gdbArchitecture: String?
+
+    func validate() throws {
+        if let gdbArchitecture, !["i386", "x86-64"].contains(gdbArchitecture) {
+            throw ValidationError("--gdb-architecture is i386 or x86-64, not \(gdbArchitecture)")
+        }
+    }
+
+    func session(_ ground: GDBSession.Ground, _ machine: PCMachine, _ header: LogHeader?) -> GDBSession {
         let architecture =
-            switch options.gdbArchitecture {
+            switch gdbArchitecture {
             case "i386": "i386"
             case "x86-64": "i386:x86-64"
-            default: session.machine.architectureNow
+            default: machine.architectureNow
             }
-        return GDBSession(
-            timeline: timeline, target: session.machine,
-            monitor: Monitor(describeEvent: { EventText.line($0, $1, header) }), architecture: architecture)
+        let monitor = Monitor(
+            describeEvent: { number, event in header.map { EventText.line(number, event, $0) } ?? "" },
+            saveScreen: { path in
+                try Screenshot.save(machine.vga, output: path, text: false)
+                return "saved to \(path)"
+            })
+        return GDBSession(ground, target: machine, monitor: monitor, architecture: architecture)
     }
 }

@@ -48,6 +48,9 @@ enum EventText {
         case .input: return "\(start) \(event.kind.name)\(place) \(bytes(event.bytes))"
         case .dmaRead, .dmaWrite:
             return "\(start) \(event.kind.name) \(hex(event.address)) \(event.bytes.count) bytes \(bytes(Array(event.bytes.prefix(16))))"
+        case .editMemory:
+            return "\(start) \(event.kind.name) \(hex(event.address)) \(bytes(event.bytes))"
+        case .editRegister: return "\(start) \(event.kind.name) \(event.address) \(bytes(event.bytes))"
         case .dmaImage:
             return "\(start) \(event.kind.name) \(hex(event.address)) \(event.width) bytes of image \(event.pc) at \(event.value)"
         case .idle: return "\(start) idle until \(time(event, header)) ns"
@@ -75,7 +78,7 @@ enum EventText {
             fields.append("\"address\":\"\(hex(event.address))\"")
             fields.append("\"width\":\(event.width)")
             fields.append("\"value\":\"\(hex(event.value))\"")
-        case .dmaRead, .dmaWrite: fields.append("\"address\":\"\(hex(event.address))\"")
+        case .dmaRead, .dmaWrite, .editMemory, .editRegister: fields.append("\"address\":\"\(hex(event.address))\"")
         case .dmaImage:
             fields.append("\"address\":\"\(hex(event.address))\",\"width\":\(event.width)")
             fields.append("\"image\":\(event.pc),\"offset\":\(event.value)")

@@ -12,25 +12,39 @@ struct LiveOptions: ParsableArguments {
     var live = false
     @Option(help: ArgumentHelp("With --live: record the whole run, what was replayed and what follows.", valueName: "file"))
     var record: String?
-    @Option(help: ArgumentHelp("With --live: the serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    @Option(help: ArgumentHelp("After going live: the serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
     var serial = SerialOption.stdio
-    @Option(help: ArgumentHelp("With --live: drive the guest by a script.", valueName: "file"))
+    @Option(help: ArgumentHelp("After going live: drive the guest by a script.", valueName: "file"))
     var script: String?
-    @Option(help: "With --live: how idle time passes.")
+    @Option(help: "After going live: how idle time passes.")
     var pace = RunCommand.PaceOption.realtime
+
+    @Option(
+        help: ArgumentHelp("After going live: type this on the serial console; \\n is the return key.", valueName: "text"),
+        transform: { $0.replacingOccurrences(of: "\\n", with: "\n") })
+    var type: String?
+
+    var settings: GoLive.Settings { GoLive.Settings(serial: serial, script: script, type: type, pace: pace) }
 
     func validate() throws {
         if record != nil, !live { throw ValidationError("--record needs --live") }
-        if script != nil, !live { throw ValidationError("--script needs --live") }
     }
 }
 
 /// Takes a replay over: from a place of the recording on, the run is a new one.
 struct GoLive {
-    let session: ReplaySession
-    let options: LiveOptions
+    /// What stands behind the new door.
+    struct Settings {
+        var serial: SerialOption
+        var script: String?
+        var type: String?
+        var pace: RunCommand.PaceOption
+    }
 
-    init(_ session: ReplaySession, _ options: LiveOptions) {
+    let session: ReplaySession
+    let options: Settings
+
+    init(_ session: ReplaySession, _ options: Settings) {
         self.session = session
         self.options = options
     }
@@ -45,21 +59,36 @@ struct GoLive {
         }
     }
 
-    /// From where the timeline's cursor is.
-    func run(_ timeline: Timeline) throws {
+    /// A run that has been taken over.
+    struct Branch {
+        var run: LiveRun
+        var door: LiveBoundary
+        var runner: ScriptRunner?
+        /// Where it is recorded.
+        var path: String?
+    }
+
+    /// Puts a living door in the place of the log's, where the timeline's cursor is. Changes made there stay, and are the
+    /// first thing that the new recording has of its own.
+    func takeOver(_ timeline: Timeline, recordingTo path: String?) throws -> Branch {
         let reader = session.reader
+        try Self.check(session)
         let script = try options.script.map { path in
             guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
                 throw UserError("--script \(path): there is no such text file")
             }
             return (try Script(text: text, name: path), path)
         }
-        if timeline.isAtEnd { throw UserError("\(reader.path): the recording ends at \(timeline.place): say where to go live with --until") }
+        if timeline.isAtEnd {
+            throw UserError("\(reader.path): the recording ends at \(timeline.place): there is nothing to go on with")
+        }
         let machine = session.machine
         let live = LiveBoundary(pace: options.pace == .free ? .free : .realTime, origin: machine.moment)
-        var door: any HostBoundary = live
+        // All that can fail comes before anything is changed.
+        let backend = try options.serial.backend(readsTerminal: options.script == nil, quit: { live.requestQuit() })
         var recorder: RecordingBoundary?
-        if let path = options.record {
+        if let path {
+            if sameFile(path, reader.path) { throw UserError("\(path): is the recording itself") }
             var header = reader.header
             header.settings.removeAll { $0.name.hasPrefix("parent.") }
             header.settings.append(LogHeader.Setting("parent.digest", try digest(reader.path)))
@@ -67,29 +96,45 @@ struct GoLive {
             let boundary = try RecordingBoundary(
                 wrapping: live, continuing: session.door, writer: try LogWriter(path: path, header: header), header: header)
             boundary.memory = machine
+            for edit in timeline.edits { boundary.note(edit, at: machine.moment) }
             recorder = boundary
-            door = boundary
         }
-        machine.replaceDoor(door)
+        machine.replaceDoor(recorder ?? live)
         let runner = script.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
-        let backend = try options.serial.backend(readsTerminal: options.script == nil, quit: { live.requestQuit() })
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
+        if let text = options.type { live.push(source: Channel.serial0.rawValue, bytes: Array(text.utf8)) }
         runner?.start()
-        Message.say("live from position \(timeline.place)")
-        let outcome = try drive(machine, recorder)
-        Terminal.restore()
-        Message.say("\(Message.describe(outcome)) after \(machine.cpu.position) instructions")
-        if let path = options.record { Message.say("recorded to \(path): \(Message.fileSize(path)) bytes") }
-        if let failure = runner?.failure { throw UserError(failure) }
+        return Branch(run: LiveRun(machine: machine, door: live, recorder: recorder), door: live, runner: runner,
+            path: path)
     }
 
-    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?) throws -> PCMachine.Outcome {
-        while true {
-            let outcome = try machine.run(until: machine.cpu.position + 100_000_000)
-            if let failure = recorder?.failure { throw failure }
-            if case .ended = outcome { return outcome }
+    /// From where the timeline's cursor is, to the run's end.
+    func run(_ timeline: Timeline, recordingTo path: String?) throws {
+        let branch = try takeOver(timeline, recordingTo: path)
+        Message.say("live from position \(timeline.place)")
+        _ = try branch.run.run(conditions: StopConditions(), wantsPause: { false })
+        try finish(branch)
+    }
+
+    /// What there is to say after the end.
+    func finish(_ branch: Branch) throws {
+        Terminal.restore()
+        let machine = session.machine
+        Message.say("\(Message.describe(try machine.run(until: 0))) after \(machine.cpu.position) instructions")
+        if let path = branch.path { Message.say("recorded to \(path): \(Message.fileSize(path)) bytes") }
+        if let failure = branch.runner?.failure { throw UserError(failure) }
+    }
+
+    private func sameFile(_ a: String, _ b: String) -> Bool {
+        func identity(_ path: String) -> [Int]? {
+            guard let attributes = try? FileManager.default.attributesOfItem(atPath: path),
+                let device = attributes[.systemNumber] as? Int, let number = attributes[.systemFileNumber] as? Int
+            else { return nil }
+            return [device, number]
         }
+        guard let first = identity(a) else { return false }
+        return first == identity(b)
     }
 
     private func digest(_ path: String) throws -> String {

@@ -115,8 +115,9 @@ struct ReplayCommand: ParsableCommand {
             if live.live || gdb == nil, let transcript = session.door.transcript {
                 FileHandle.standardOutput.write(Data(transcript.bytes.prefix(transcript.count)))
             }
-            if live.live { return try GoLive(session, live).run(server.timeline) }
-            if let gdb { return try server.serve(gdb) }
+            let golive = GoLive(session, live.settings)
+            if live.live, gdb == nil { return try golive.run(server.timeline, recordingTo: live.record) }
+            if let gdb { return try server.serve(gdb, golive, goesLive: live.live, recordingTo: live.record) }
             let elapsed = Message.decimal((ContinuousClock.now - started).seconds)
             return Message.say("stopped at position \(server.timeline.place); \(session.summary); \(elapsed) s")
         }

@@ -59,10 +59,14 @@ struct RunCommand: ParsableCommand {
     var screenshot: String?
     @Option(help: ArgumentHelp("End the run at this position.", valueName: "position"))
     var until: UInt64?
+    @Option(help: ArgumentHelp("Wait for gdb at this address, [HOST]:PORT; with “,nowait” at the end it may come later.", valueName: "address"))
+    var gdb: GDBAddress?
+    @OptionGroup var gdbTarget: GDBTargetOptions
     @OptionGroup var engine: EngineOptions
 
     func validate() throws {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
+        if gdb != nil, until != nil { throw ValidationError("--gdb and --until exclude each other: a debugger can stop anywhere") }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
         if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk or --cdrom") }
@@ -136,12 +140,26 @@ struct RunCommand: ParsableCommand {
         engine.prepare(machine)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
+        let server = try gdb?.listen()
+        if let gdb, let server {
+            let verb = gdb.waits ? "waiting for gdb" : "gdb may come"
+            Message.say("\(verb): target remote \(gdb.host.isEmpty ? "" : gdb.host):\(server.port)")
+        }
         let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
         try connect(live, runner)
         runner?.start()
 
         let started = ContinuousClock.now
-        let outcome = try drive(machine, recorder)
+        let outcome: PCMachine.Outcome
+        if let gdb, let server {
+            let run = LiveRun(machine: machine, door: live, recorder: recorder)
+            try LiveDebugger(run: run, door: live, server: server).drive(holds: gdb.waits) {
+                gdbTarget.session(.live(run), machine, nil)
+            }
+            outcome = try machine.run(until: 0)
+        } else {
+            outcome = try drive(machine, recorder)
+        }
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
         engine.report(machine, seconds: elapsed.seconds)

@@ -2,6 +2,7 @@ import Foundation
 import MachineState
 
 @testable import Boundary
+@testable import CPUCore
 @testable import Machine
 @testable import Replay
 
@@ -19,12 +20,22 @@ struct Guest {
         return Guest(kernel: [UInt8](kernelData), initrd: [UInt8](initrdData))
     }()
 
+    /// The same for i386: the installer's kernel, which runs as far as it likes.
+    static let shared32: Guest? = {
+        let environment = ProcessInfo.processInfo.environment
+        guard let kernel = environment["EMU_TEST_KERNEL32"], let initrd = environment["EMU_TEST_INITRD32"],
+            let kernelData = FileManager.default.contents(atPath: kernel),
+            let initrdData = FileManager.default.contents(atPath: initrd)
+        else { return nil }
+        return Guest(kernel: [UInt8](kernelData), initrd: [UInt8](initrdData))
+    }()
+
     func image(_ configuration: PCConfiguration) throws -> BootImage {
         let map = try MemoryMap(size: configuration.memory)
         let tables = ACPITables(memory: map)
         var image = try LinuxLoader(
             kernel: kernel, initrd: initrd, commandLine: configuration.commandLine, memory: map, acpiRoot: tables.root,
-            entry: .long64
+            entry: configuration.entersIn32Bits ? .protected32 : .long64
         ).load()
         image.blobs += tables.blobs
         return image
@@ -71,14 +82,18 @@ final class RecordedRun: Sendable {
     static let inputs: RecordedRun? = try? RecordedRun(.inputs)
     static let devices: RecordedRun? = try? RecordedRun(.devices)
     static func of(_ boundary: BoundaryKind) -> RecordedRun? { boundary == .inputs ? inputs : devices }
+    /// The i386 guest, up to a place in its boot.
+    static let inputs32: RecordedRun? = try? RecordedRun(.inputs, bits: 32)
+    static let devices32: RecordedRun? = try? RecordedRun(.devices, bits: 32)
 
-    private init?(_ boundary: BoundaryKind) throws {
-        guard let guest = Guest.shared else { return nil }
+    private init?(_ boundary: BoundaryKind, bits: Int = 64) throws {
+        guard let guest = bits == 64 ? Guest.shared : Guest.shared32 else { return nil }
         var configuration = PCConfiguration()
         configuration.boundary = boundary
-        configuration.memory = 128 << 20
+        configuration.memory = bits == 64 ? 128 << 20 : 512 << 20
         configuration.date = 1_700_000_000
         configuration.commandLine = "console=ttyS0 panic=-1 quiet"
+        configuration.entersIn32Bits = bits == 32
         self.configuration = configuration
         image = try guest.image(configuration)
         path = FileManager.default.temporaryDirectory.appendingPathComponent("emu-\(UUID().uuidString).emurec").path
@@ -102,19 +117,22 @@ final class RecordedRun: Sendable {
         let machine = try PCMachine(configuration: configuration, image: image, door: recorder)
         recorder.memory = machine
         plane?.insideMemory = recorder
-        _ = try machine.run(until: 20_000_000_000)
+        _ = try machine.run(until: bits == 64 ? 20_000_000_000 : 3_000_000_000)
+        if bits == 32 { _ = try machine.end(.positionReached) }
     }
 
     /// A replay at its beginning.
-    func replay() throws -> (machine: PCMachine, door: ReplayBoundary) {
+    func replay(engine: EngineKind = .best) throws -> (machine: PCMachine, door: ReplayBoundary) {
         let door = ReplayBoundary(reader: try LogReader(path: path))
-        let machine = try PCMachine(configuration: configuration, image: image, door: door)
+        let machine = try PCMachine(configuration: configuration, image: image, door: door, engine: engine)
         door.memory = machine
         door.transcript = Transcript(source: Channel.serial0.rawValue, port: 0x3F8)
         return (machine, door)
     }
-    func timeline(memoryLimit: Int = 1 << 30) throws -> (timeline: Timeline, machine: PCMachine) {
-        let (machine, door) = try replay()
+    func timeline(
+        memoryLimit: Int = 1 << 30, engine: EngineKind = .best
+    ) throws -> (timeline: Timeline, machine: PCMachine) {
+        let (machine, door) = try replay(engine: engine)
         return (try Timeline(machine: machine, door: door, memoryLimit: memoryLimit), machine)
     }
 }

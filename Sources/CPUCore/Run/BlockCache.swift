@@ -22,7 +22,7 @@ package final class BlockCache {
     private let buckets: UnsafeMutablePointer<Int32>
     private let pageHeads: UnsafeMutablePointer<Int32>
     /// Per page, one bit for every 64 bytes that hold code.
-    private let codeMap: UnsafeMutablePointer<UInt64>
+    package let codeMap: UnsafeMutablePointer<UInt64>
     private let arena: UnsafeMutableRawPointer
     /// Bytes of `blocks` and `arena` together.
     private let size: Int

@@ -5,11 +5,42 @@ import MachineState
 /// begins the jump cache and the TLBs' rights to write are emptied, so that the first use of anything in it takes one.
 package struct ActivityTrace {
     let bits: UnsafeMutablePointer<UInt64>
+    /// Pages of code noted last, by the low bits of their numbers, and the lines that were: most look-ups repeat.
+    private let pages: UnsafeMutablePointer<SIMD2<UInt64>>
+    private static let pageSlots = 1024
     var isOn = false
 
     init() {
         bits = .allocate(capacity: ActivitySummary.words)
         bits.initialize(repeating: 0, count: ActivitySummary.words)
+        pages = .allocate(capacity: Self.pageSlots)
+        pages.initialize(repeating: .zero, count: Self.pageSlots)
+    }
+    func deallocate() {
+        bits.deallocate()
+        pages.deallocate()
+    }
+    func clear() {
+        bits.update(repeating: 0, count: ActivitySummary.words)
+        pages.update(repeating: .zero, count: Self.pageSlots)
+    }
+
+    /// Code in these 64-byte lines of a page may be executed, and its last instruction may reach into the next page.
+    @inline(__always)
+    func executed(page: UInt64, _ lines: UInt64) {
+        let slot = pages + Int(page & UInt64(Self.pageSlots - 1))
+        if slot.pointee.x == page, slot.pointee.y == lines { return }
+        note(page, lines)
+    }
+    @inline(never)
+    private func note(_ page: UInt64, _ lines: UInt64) {
+        pages[Int(page & UInt64(Self.pageSlots - 1))] = SIMD2(page, lines)
+        var left = lines
+        while left != 0 {
+            executed(page << 12 &+ UInt64(left.trailingZeroBitCount) << 6, 1)
+            left &= left &- 1
+        }
+        if lines >> 63 != 0 { executed((page &+ 1) << 12, 1) }
     }
 
     @inline(__always)
@@ -39,13 +70,7 @@ extension X86CPU {
     /// What has happened since the last call; a new stretch begins.
     package func takeActivity() -> ActivitySummary {
         let summary = ActivitySummary(UnsafePointer(activity.bits))
-        activity.bits.update(repeating: 0, count: ActivitySummary.words)
-        #if arch(x86_64)
-            if !activity.isOn, let generator {
-                generator.stopLinking()
-                blocks.flushAll()
-            }
-        #endif
+        activity.clear()
         activity.isOn = true
         blocks.clearJumpCache()
         supervisorTLB.protectAll()

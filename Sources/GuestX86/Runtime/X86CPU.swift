@@ -121,7 +121,7 @@ package final class X86CPU {
         codeBuffer.deallocate()
         writableSince.deallocate()
         tableBase.deallocate()
-        activity.bits.deallocate()
+        activity.deallocate()
         memory.deallocate()
         watchfulTLB.entries.deallocate()
         watchfulTLB.deallocate()
@@ -317,7 +317,11 @@ package final class X86CPU {
     private func lookUp(_ mode: ModeBits, _ limit: Position) {
         isTemporary = false
         guard let block = findOrTranslate(mode) else { return deliverException() }
-        if activity.isOn { activity.executed(linearPC, block.pointee.endPC &- block.pointee.pc) }
+        if activity.isOn {
+            activity.executed(linearPC, block.pointee.endPC &- block.pointee.pc)
+            // Generated code goes on within a page without coming by here: to any code that is known there.
+            if block.pointee.page >= 0 { activity.executed(page: linearPC >> 12, blocks.codeMap[Int(block.pointee.page)]) }
+        }
         if isTemporary {
             // One instruction from outside RAM: cannot be kept.
             if interpreter.execute(block, UnsafeMutableRawPointer(state)) == .fault { deliverException() }

@@ -73,6 +73,8 @@ package final class DiskImage: BlockMedium, Device {
 
     deinit { close(file) }
 
+    /// What the guest has written, if a checkpoint can take it by slots.
+    package var slots: DiskOverlay? { overlay.flatMap { $0.isInMemory ? $0 : nil } }
     /// The overlay holds changes from an earlier run.
     package var hasChanges: Bool { (overlay?.count ?? 0) > 0 }
     /// The machine is switched off.

@@ -12,11 +12,20 @@ package final class DiskOverlay {
     private static let recordSize = 8 + clusterSize
 
     private enum Place {
-        case memory(UnsafeMutableRawPointer)
+        /// The slot in memory.
+        case memory(Int)
         /// The record's number in the file.
         case file(UInt64)
     }
     private var clusters: [UInt64: Place] = [:]
+    /// Memory for clusters, and the clusters that are in it, in the order in which they came.
+    private var slots: [UnsafeMutableRawPointer] = []
+    private var slotClusters: [UInt64] = []
+    /// Slots written since the last `takeTouchedSlots`, in the order of their first writes.
+    private var touched: [Int] = []
+    private var isTouched: [Bool] = []
+    /// A state is saved without the clusters' bytes: whoever saves it takes them from the slots.
+    package var isPaged = false
     /// The sum of the clusters' digests: the order in which they were written does not count.
     private var total: UInt64 = 0
     /// The most clusters there may be, as far as the host lets.
@@ -48,7 +57,7 @@ package final class DiskOverlay {
     }
 
     deinit {
-        for case .memory(let pointer) in clusters.values { pointer.deallocate() }
+        for slot in slots { slot.deallocate() }
         if let file { Glibc.close(file) }
     }
 
@@ -121,8 +130,8 @@ package final class DiskOverlay {
     /// Copies the bytes of a cluster that is there; false (and zeros) when the host fails.
     func read(_ cluster: UInt64, from start: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
         switch clusters[cluster] {
-        case .memory(let pointer):
-            buffer.copyMemory(from: UnsafeRawBufferPointer(start: pointer + start, count: buffer.count))
+        case .memory(let slot):
+            buffer.copyMemory(from: UnsafeRawBufferPointer(start: slots[slot] + start, count: buffer.count))
             return true
         case .file(let record):
             guard let file else { return false }
@@ -144,12 +153,50 @@ package final class DiskOverlay {
             }
         }
         total = total &+ digest(cluster, bytes)
-        if case .memory(let pointer) = clusters[cluster] { return pointer.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count) }
+        if case .memory(let slot) = clusters[cluster] { return fill(slot, bytes) }
         if let file, writeRecord(file, cluster, bytes) { return }
-        let pointer = UnsafeMutableRawPointer.allocate(byteCount: Self.clusterSize, alignment: 16)
-        pointer.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
-        clusters[cluster] = .memory(pointer)
+        slotClusters.append(cluster)
+        clusters[cluster] = .memory(slotClusters.count - 1)
+        makeSlots(slotClusters.count)
+        fill(slotClusters.count - 1, bytes)
     }
+
+    private func fill(_ slot: Int, _ bytes: UnsafeRawBufferPointer) {
+        guard let source = bytes.baseAddress else { return }
+        slots[slot].copyMemory(from: source, byteCount: bytes.count)
+        if isTouched[slot] { return }
+        isTouched[slot] = true
+        touched.append(slot)
+    }
+
+    private func makeSlots(_ count: Int) {
+        while slots.count < count {
+            let slot = UnsafeMutableRawPointer.allocate(byteCount: Self.clusterSize, alignment: 16)
+            slot.initializeMemory(as: UInt8.self, repeating: 0, count: Self.clusterSize)
+            slots.append(slot)
+            isTouched.append(false)
+        }
+    }
+
+    // MARK: Slots, for checkpoints
+
+    /// Nothing is in a file: the slots are all there is.
+    package var isInMemory: Bool { file == nil }
+    package var slotCount: Int { slotClusters.count }
+    package func slot(_ number: Int) -> UnsafeRawPointer { UnsafeRawPointer(slots[number]) }
+    /// Before a state is loaded that has this slot.
+    package func replaceSlot(_ number: Int, from source: UnsafeRawPointer) {
+        makeSlots(number + 1)
+        fill(number, UnsafeRawBufferPointer(start: source, count: Self.clusterSize))
+    }
+    package func takeTouchedSlots(_ body: (Int) -> Void) {
+        for slot in touched {
+            isTouched[slot] = false
+            body(slot)
+        }
+        touched.removeAll(keepingCapacity: true)
+    }
+
 
     private func writeRecord(_ file: Int32, _ cluster: UInt64, _ bytes: UnsafeRawBufferPointer) -> Bool {
         var record = records
@@ -184,6 +231,9 @@ package final class DiskOverlay {
             var count = UInt64(clusters.count)
             visitor.field("count", &count)
             visitor.field("total", &total)
+        case .save where isPaged:
+            visitor.field("slots", &slotClusters)
+            visitor.field("total", &total)
         case .save:
             var numbers = clusters.keys.sorted()
             visitor.field("clusters", &numbers)
@@ -193,6 +243,12 @@ package final class DiskOverlay {
                     visitor.memory("cluster", bytes)
                 }
             }
+        case .load where isPaged:
+            visitor.field("slots", &slotClusters)
+            visitor.field("total", &total)
+            makeSlots(slotClusters.count)
+            clusters = [:]
+            for (slot, cluster) in slotClusters.enumerated() { clusters[cluster] = .memory(slot) }
         case .load: load(&visitor)
         }
     }
@@ -200,7 +256,7 @@ package final class DiskOverlay {
     private func load(_ visitor: inout StateVisitor) {
         var numbers: [UInt64] = []
         visitor.field("clusters", &numbers)
-        for case .memory(let pointer) in clusters.values { pointer.deallocate() }
+        slotClusters = []
         clusters = [:]
         total = 0
         records = 0

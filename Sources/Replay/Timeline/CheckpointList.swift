@@ -49,6 +49,9 @@ struct CheckpointList {
         while all.count > 2, all.count > Self.maxCount || bytes() > memoryLimit, dropLeastUseful(cursor: cursor) {}
     }
 
+    /// Forgets all but the first.
+    mutating func keepFirst() { all.removeSubrange(1...) }
+
     /// Adds those of an index.
     mutating func add(filed: [Checkpoint]) {
         for checkpoint in filed {

@@ -11,11 +11,12 @@ import MachineState
 struct IndexFile {
     /// A signature, and the format's version.
     static let magic: [UInt8] = [0x89, 0x45, 0x4D, 0x55, 0x49, 0x44, 0x58, version]
-    private static let version: UInt8 = 1
+    private static let version: UInt8 = 2
     private static let footerMagic: UInt32 = 0x5844_4945
     private static let footerSize = 24
     private static let maxDirectory = 1 << 30
-    private static let level: Int32 = 3
+    /// Speed counts: a recording is indexed while someone waits.
+    private static let level: Int32 = 1
 
     let pages: IndexPages
     let checkpoints: [Checkpoint]
@@ -80,12 +81,19 @@ struct IndexFile {
 
     // MARK: Writing
 
-    private static func compress(_ bytes: UnsafeRawBufferPointer) throws(LogError) -> [UInt8] {
-        var compressed = [UInt8](repeating: 0, count: ZSTD_compressBound(bytes.count))
-        let size = ZSTD_compress(&compressed, compressed.count, bytes.baseAddress, bytes.count, level)
-        if ZSTD_isError(size) != 0 { throw LogError("zstd cannot compress a page") }
-        compressed.removeLast(compressed.count - size)
-        return compressed
+    /// One compressor for many small pieces.
+    private final class Compressor {
+        private let context = ZSTD_createCCtx()
+        private var buffer: [UInt8] = []
+        deinit { ZSTD_freeCCtx(context) }
+
+        func compress(_ bytes: UnsafeRawBufferPointer) throws(LogError) -> [UInt8] {
+            let bound = ZSTD_compressBound(bytes.count)
+            if buffer.count < bound { buffer = [UInt8](repeating: 0, count: bound) }
+            let size = ZSTD_compressCCtx(context, &buffer, bound, bytes.baseAddress, bytes.count, IndexFile.level)
+            if ZSTD_isError(size) != 0 { throw LogError("zstd cannot compress a page") }
+            return Array(buffer[..<size])
+        }
     }
 
     private static func compress(_ bytes: [UInt8]) throws(LogError) -> [UInt8] {
@@ -122,12 +130,13 @@ struct IndexFile {
             }
         }
 
+        let compressor = Compressor()
         // Pages are numbered from 1 in the order in which they are met; 0 is a page of zeros.
         var pageNumbers: [ObjectIdentifier: UInt32] = [:]
         func number(_ page: StoredPage?) throws(LogError) -> UInt32 {
             guard let page else { return 0 }
             if let known = pageNumbers[ObjectIdentifier(page)] { return known }
-            let bytes = try compress(UnsafeRawBufferPointer(start: page.contents, count: StoredPage.size))
+            let bytes = try compressor.compress(UnsafeRawBufferPointer(start: page.contents, count: StoredPage.size))
             try put(bytes, &directory.pageOffsets, &directory.pageSums)
             let number = UInt32(directory.pageOffsets.count)
             pageNumbers[ObjectIdentifier(page)] = number
@@ -192,7 +201,7 @@ struct IndexFile {
     static func open(_ path: String, key: UInt64, _ counter: PageCounter) throws(LogError) -> IndexFile? {
         guard access(path, F_OK) == 0 else { return nil }
         let file = try LogFile.read(path)
-        let damaged = LogError("\(path): is damaged, or not an index; “emu index” makes it again")
+        let damaged = LogError("\(path): is damaged, or not an index")
         let size = file.size
         guard size >= UInt64(magic.count + footerSize), let start = try file.read(at: 0, count: magic.count),
             start.dropLast() == magic.dropLast()
@@ -307,7 +316,7 @@ final class IndexPages {
     }
 
     private func fail() {
-        if failure == nil { failure = LogError("\(file.path): is damaged; “emu index” makes it again") }
+        if failure == nil { failure = LogError("\(file.path): is damaged") }
     }
 
     /// The contents of page number `index`, counted from 0. Valid until the next call.

@@ -198,12 +198,14 @@ final class CheckpointCamera {
     }
 
     func capture() -> Checkpoint {
-        var groups =
-            base?.groups ?? Array(repeating: emptyGroup, count: (machine.pageCount + PageGroup.size - 1) / PageGroup.size)
+        var groups = base?.groups ?? []
+        let count = (machine.pageCount + PageGroup.size - 1) / PageGroup.size
+        while groups.count < count { groups.append(emptyGroup) }
         var changes: [Int: [(index: Int, page: StoredPage?)]] = [:]
         machine.takeTouchedPages { number in
             let source = machine.page(number)
             let (group, index) = number.quotientAndRemainder(dividingBy: PageGroup.size)
+            if group >= groups.count { return }
             let old = groups[group].pages[index]
             if let old, old.equals(source) { return }
             if StoredPage.isZero(source) {
@@ -229,16 +231,19 @@ final class CheckpointCamera {
         func put(_ number: Int, _ page: StoredPage?) {
             machine.replacePage(number, from: page?.contents ?? zeros)
         }
-        guard let base, base.groups.count == checkpoint.groups.count else { return false }
+        guard let base else { return false }
         var touched: [Int] = []
         machine.takeTouchedPages { touched.append($0) }
         for number in touched {
             let (group, index) = number.quotientAndRemainder(dividingBy: PageGroup.size)
+            if group >= checkpoint.groups.count { continue }
             let page = checkpoint.groups[group].pages[index]
             machine.replacePage(number, from: page?.contentsKept ?? zeros)
         }
-        for group in checkpoint.groups.indices where checkpoint.groups[group] !== base.groups[group] {
-            let old = base.groups[group].pages
+        for group in checkpoint.groups.indices {
+            let before = group < base.groups.count ? base.groups[group] : emptyGroup
+            if checkpoint.groups[group] === before { continue }
+            let old = before.pages
             let new = checkpoint.groups[group].pages
             for index in 0..<PageGroup.size where old[index] !== new[index] {
                 put(group * PageGroup.size + index, new[index])
@@ -249,6 +254,19 @@ final class CheckpointCamera {
         let count = checkpoint.sections.count
         return machine.loadState(checkpoint.sections[..<(count - 1)].map(\.bytes))
             && door.loadState(checkpoint.sections[count - 1].bytes)
+    }
+
+    /// The same when nothing is known of what RAM holds.
+    func restoreAll(_ checkpoint: Checkpoint) -> Bool {
+        machine.takeTouchedPages { _ in }
+        let zeros = zeroPage
+        for number in 0..<machine.pageCount {
+            let (group, index) = number.quotientAndRemainder(dividingBy: PageGroup.size)
+            let page = group < checkpoint.groups.count ? checkpoint.groups[group].pages[index] : nil
+            machine.replacePage(number, from: page?.contentsKept ?? zeros)
+        }
+        base = checkpoint
+        return restore(checkpoint)
     }
 
     private lazy var zeroPage: UnsafeRawPointer = {

@@ -29,7 +29,7 @@ package final class Timeline {
     /// Distance to the goal at which the approach takes no more checkpoints.
     private static let nearest: Position = 64
 
-    package let machine: any TravelMachine
+    package let machine: any LiveMachine
     package let door: ReplayBoundary
     private let camera: CheckpointCamera
     private(set) var checkpoints: CheckpointList
@@ -46,7 +46,7 @@ package final class Timeline {
     /// - Parameters:
     ///   - machine: just built, with `door` in its door.
     ///   - memoryLimit: bytes that checkpoints may take.
-    package init(machine: any TravelMachine, door: ReplayBoundary, memoryLimit: Int = 2 << 30) throws {
+    package init(machine: any LiveMachine, door: ReplayBoundary, memoryLimit: Int = 2 << 30) throws {
         self.machine = machine
         self.door = door
         camera = CheckpointCamera(machine: machine, door: door)
@@ -61,14 +61,14 @@ package final class Timeline {
 
     /// The checkpoints' file, if one is in use.
     private var index: IndexPages?
-    /// Regular checkpoints that go into the index: one out of so many.
+    /// Regular checkpoints that go into the index: one out of so many at most.
     private static let indexedShare = 3
 
     /// What the index must agree with: the recording, and the way this program saves state.
     private var indexKey: UInt64 {
         var digest = door.reader.contentsDigest
         for section in checkpoints.all[0].sections { section.bytes.withUnsafeBytes { digest.mix(bytes: $0) } }
-        digest.mix(UInt64(machine.pageCount))
+        digest.mix(UInt64(checkpoints.all[0].groups.count))
         digest.mix(Self.interval)
         digest.mix(UInt64(door.transcript?.source ?? .max))
         return digest.value
@@ -77,13 +77,13 @@ package final class Timeline {
     /// Uses the checkpoints in the file at `path`. False: there is none, or it belongs to something else.
     package func useIndex(_ path: String) throws(LogError) -> Bool {
         guard let file = try IndexFile.open(path, key: indexKey, camera.counter) else { return false }
+        if let transcript = door.transcript, !transcript.load(bytes: file.console, positions: file.consolePositions) {
+            throw LogError("\(path): is damaged")
+        }
         index = file.pages
         checkpoints.add(filed: file.checkpoints)
         activities.merge(file.activities) { old, _ in old }
         endPlace = file.endPlace
-        if let transcript = door.transcript, !transcript.load(bytes: file.console, positions: file.consolePositions) {
-            throw LogError("\(path): is damaged; “emu index” makes it again")
-        }
         return true
     }
 
@@ -93,7 +93,8 @@ package final class Timeline {
         var kept: [Checkpoint] = []
         for checkpoint in checkpoints.all where !checkpoint.isFiled {
             let distance = checkpoint.place.position - (kept.last?.place.position ?? 0)
-            if kept.isEmpty || distance >= Self.interval * Position(Self.indexedShare) { kept.append(checkpoint) }
+            let least = max(Self.interval * Position(Self.indexedShare), checkpoint.place.position / 64)
+            if kept.isEmpty || distance >= least { kept.append(checkpoint) }
         }
         return try IndexFile.write(path, key: indexKey, checkpoints: kept, activities: activities, endPlace: endPlace,
             transcript: door.transcript)
@@ -110,27 +111,31 @@ package final class Timeline {
     // MARK: Forwards
 
     /// Runs to the first place at or after `target`, or to where a condition stops it. `poll` is asked now and then
-    /// whether to stop.
+    /// whether to stop. A stop that `accept` does not want does not count; it is asked where the run stops then, which is
+    /// after an access.
     package func runForward(
-        to target: Place = .never, conditions: StopConditions, poll: () -> Bool = { false }
+        to target: Place = .never, conditions: StopConditions, stopsAtStart: Bool = false,
+        accept: (TravelStop) -> Bool = { _ in true }, poll: () -> Bool = { false }
     ) throws -> TimelineStop {
-        var isFirst = true
+        try discardEdits()
+        var stopsAtStart = stopsAtStart
+        var refused = 0
         while true {
             if let endReason { return .end(endReason) }
             if place >= target { return .reached }
-            if try skipForward(to: target, conditions) { isFirst = false }
+            if try skipForward(to: target, conditions) { stopsAtStart = true }
             let grid = Place((place.position / Self.interval + 1) * Self.interval)
-            let stop = try machine.travel(to: min(target, grid), conditions: conditions, stopsAtStart: !isFirst)
-            isFirst = false
+            let stop = try machine.travel(to: min(target, grid), conditions: conditions, stopsAtStart: stopsAtStart)
+            stopsAtStart = true
             try note(stop)
             switch stop {
             case .reached: if place >= grid { captureRegularly() }
-            case .breakpoint(let address): return .breakpoint(address)
-            case .watch(let range, let address, let by, let pc, let isDMA):
-                return .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)
-            case .delivered(let vector): return .delivered(vector)
-            case .device(let access): return .device(access)
             case .ended: continue
+            default:
+                if accept(stop) { return TimelineStop(stop) }
+                if case .breakpoint = stop { stopsAtStart = false }
+                refused += 1
+                if refused & 1023 != 0 { continue }
             }
             if poll() { return .interrupted }
         }
@@ -138,6 +143,7 @@ package final class Timeline {
 
     /// Executes one instruction, or delivers what comes before it.
     package func stepForward() throws -> TimelineStop {
+        try discardEdits()
         if let endReason { return .end(endReason) }
         let here = place
         try note(machine.travel(
@@ -150,6 +156,7 @@ package final class Timeline {
 
     /// Goes to the first place at or after `target`, or to the end.
     package func seek(to target: Place, poll: () -> Bool = { false }) throws -> TimelineStop {
+        try discardEdits()
         if let endPlace, target >= endPlace, let endReason { return .end(endReason) }
         let nearest = checkpoints.last(atOrBefore: target) ?? checkpoints.all[0]
         if isAtEnd || place > target || place < nearest.place { try restore(nearest) }
@@ -274,15 +281,18 @@ package final class Timeline {
         return .start
     }
 
-    /// Goes back to the last place before this one that a condition names.
-    package func runBackward(conditions: StopConditions, poll: () -> Bool = { false }) throws -> TimelineStop {
+    /// Goes back to the last place before this one that a condition names, and that `accept` wants: it is asked after an
+    /// access, as when going forwards.
+    package func runBackward(
+        conditions: StopConditions, accept: (TravelStop) -> Bool = { _ in true }, poll: () -> Bool = { false }
+    ) throws -> TimelineStop {
         var upper = bound
         while upper > startPlace {
             upper = lowerBound(ofNothing: conditions, before: upper)
             guard let checkpoint = checkpoints.last(before: upper) else { break }
             if !conditions.isEmpty {
                 try restore(checkpoint)
-                if let (found, stop) = try lastHit(before: upper, conditions, poll) {
+                if let (found, stop) = try lastHit(before: upper, conditions, accept) {
                     _ = try seek(to: found)
                     return stop
                 }
@@ -299,7 +309,7 @@ package final class Timeline {
 
     /// The last hit from here on, at a place before `upper`.
     private func lastHit(
-        before upper: Place, _ conditions: StopConditions, _ poll: () -> Bool
+        before upper: Place, _ conditions: StopConditions, _ accept: (TravelStop) -> Bool
     ) throws -> (Place, TimelineStop)? {
         var last: (Place, TimelineStop)?
         var stopsAtStart = true
@@ -309,8 +319,13 @@ package final class Timeline {
             stopsAtStart = true
             switch stop {
             case .reached, .ended: return last
+            case .breakpoint: stopsAtStart = false
+            default: break
+            }
+            if !accept(stop) { continue }
+            switch stop {
+            case .reached, .ended: return last
             case .breakpoint(let address):
-                stopsAtStart = false
                 if place < upper { last = (place, .breakpoint(address)) }
             case .watch(let range, let address, let by, let pc, let isDMA):
                 if by < upper { last = (by, .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)) }
@@ -319,6 +334,30 @@ package final class Timeline {
             }
         }
         return last
+    }
+
+    // MARK: Changes
+
+    /// Changes at the present place, which last until the cursor moves.
+    package private(set) var edits: [Edit] = []
+
+    /// Changes the machine, as long as the cursor stays: a recording itself cannot be changed. A reason why it cannot be
+    /// done, or nil.
+    package func edit(_ edit: Edit) throws -> String? {
+        if isAtEnd { return "the recording ends here" }
+        if let reason = LiveRun.refusal(at: machine) { return reason }
+        capture()
+        edits.append(edit)
+        machine.edit(edit)
+        return nil
+    }
+
+    /// Takes changes back. Every move does.
+    package func discardEdits() throws {
+        if edits.isEmpty { return }
+        let here = place
+        try restore(checkpoints.last(atOrBefore: here) ?? checkpoints.all[0])
+        if place < here { _ = try approach(here, poll: { false }) }
     }
 
     // MARK: Checkpoints
@@ -353,7 +392,8 @@ package final class Timeline {
             notedFrom = nil
         }
         guard let before = checkpoints.last(atOrBefore: place) else { return }
-        if place.position - before.place.position >= Self.interval { capture() }
+        // The longer the run, the wider: a search or seek over a distance may take time in proportion to it.
+        if place.position - before.place.position >= max(Self.interval, place.position / 256) { capture() }
     }
 
     private func beginNoting(at number: Int) {
@@ -400,10 +440,24 @@ package final class Timeline {
     }
 
     private func restore(_ checkpoint: Checkpoint) throws {
+        edits = []
         endReason = nil
         notedFrom = nil
         let isRestored = camera.restore(checkpoint)
-        if let failure = index?.failure { throw failure }
+        if let failure = index?.failure { return try dropIndex(failure, goal: checkpoint.place) }
         guard isRestored else { throw LogError("a checkpoint at \(checkpoint.place) does not fit the machine") }
+    }
+
+    /// Told when a part of the index turns out to be damaged, and the index is not used any more.
+    package var onIndexFailure: (LogError) -> Void = { _ in }
+
+    /// The index is damaged: what came from it goes, and the first checkpoint, which is in memory, is where to start again.
+    private func dropIndex(_ failure: LogError, goal: Place) throws {
+        onIndexFailure(failure)
+        index = nil
+        checkpoints.keepFirst()
+        guard camera.restoreAll(checkpoints.all[0]) else { throw failure }
+        endPlace = nil
+        if place < goal { _ = try approach(goal, poll: { false }) }
     }
 }
