@@ -123,6 +123,7 @@ package final class PCIHost: PCIFunction {
         }
         guard let slot = selected else { return Self.ones(width) }
         let register = Int(state.address & 0xFC) + Int(offset & 3)
+        slots[slot].function.configurationWillBeRead(register, width: min(width, 4))
         return UInt64(slots[slot].function.configuration.read(register, width: min(width, 4)))
     }
 
