@@ -37,9 +37,7 @@ package final class DevicePlane: HostBoundary {
         let channels = ChannelTable(host)
         board = PCBoard(
             bus: bus, scheduler: scheduler, pins: pins, memory: memory, memoryMap: memoryMap,
-            date: configuration.date, firmware: configuration.firmware,
-                drives: DriveSettings.drives(configuration.drives, media), media: media,
-            channel: channels.channel)
+            configuration: configuration, media: media, channel: channels.channel)
         channels.now = { [unowned self] in now }
         pins.reset = { [unowned self] in board.reset() }
         board.reset()

@@ -23,6 +23,9 @@ package final class PCBoard {
     package let ide: PIIX3IDE
     /// In the order of reset, digest and snapshot.
     package let devices: [any Device]
+    /// PCI devices that the configuration may have or not.
+    private let pciDevices: PCIDevices
+    private let diskFailures: any HostReceiver
     private let interruptLines: ISALines
     private let hasFirmware: Bool
 
@@ -32,18 +35,16 @@ package final class PCBoard {
     ///   - scheduler: their clock.
     ///   - pins: the CPU's pins.
     ///   - memory: guest RAM for bus masters.
-    ///   - date: of the real-time clock at power-on, seconds since 1970.
-    ///   - firmware: what firmware is told, that will set the chips up; without it they are left as firmware does.
-    ///   - drives: at the IDE channels, by number.
+    ///   - configuration: what the board has. With firmware, that sets the chips up; without, they are left as it does.
     ///   - media: the drives' images.
     ///   - channel: the way to the backend of each channel.
     package init(
-        bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap, date: UInt64,
-        firmware: FirmwareSettings? = nil, drives: [IDEDrive?] = [], media: [DiskImage] = [], channel: (Channel) -> any HostChannel
+        bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap,
+        configuration: PCConfiguration, media: [DiskImage] = [], channel: (Channel) -> any HostChannel
     ) {
         self.bus = bus
         self.scheduler = scheduler
-        hasFirmware = firmware != nil
+        hasFirmware = configuration.firmware != nil
         localAPIC = LocalAPIC(scheduler: scheduler, pins: pins)
         pic = PIC8259()
         ioAPIC = IOAPIC()
@@ -52,7 +53,7 @@ package final class PCBoard {
         func isa(_ number: Int) -> IRQLine { IRQLine(lines, number) }
 
         pit = PIT8254(irq: isa(0), scheduler: scheduler)
-        rtc = RTC146818(irq: isa(8), scheduler: scheduler, unixTime: date)
+        rtc = RTC146818(irq: isa(8), scheduler: scheduler, unixTime: configuration.date)
         pm = ACPIPM(sci: isa(9), scheduler: scheduler, pins: pins)
         serial0 = UART16550(
             name: "serial0", base: 0x3F8, irq: isa(4), scheduler: scheduler, channel: channel(.serial0))
@@ -63,15 +64,21 @@ package final class PCBoard {
         pciHost = PCIHost(bus: bus)
         let piix3 = PIIX3(
             isaLines: (0..<16).map(isa), apicLines: (16..<20).map { [ioAPIC] in IRQLine(ioAPIC, $0) })
-        ide = PIIX3IDE(drives: drives, primary: isa(14), secondary: isa(15), memory: memory, scheduler: scheduler)
+        ide = PIIX3IDE(
+            drives: DriveSettings.ideDrives(configuration.drives, media), primary: isa(14), secondary: isa(15), memory: memory, scheduler: scheduler)
         let piix4 = PIIX4Power()
         let vga = VGAFunction(pins: pins)
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
         let dma = DMA8237()
+        let pciDevices = PCIDevices(
+            configuration, media: media, host: pciHost, piix3: piix3, messages: localAPIC, memory: memory,
+            scheduler: scheduler, channel: channel)
+        self.pciDevices = pciDevices
+        diskFailures = pciDevices.failures(ide: ide)
         devices = [
             localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, ide, piix4,
             vga,
-        ] + media
+        ] + pciDevices.functions + media
 
         localAPIC.attach(pic: pic, ioAPIC: ioAPIC)
         for device in devices {
@@ -83,12 +90,13 @@ package final class PCBoard {
         pciHost.add(vga, at: PCIAddress(slot: 2))
         pciHost.shadowChanged = { pins.setShadow($0) }
         pciHost.add(piix4, at: PCIAddress(slot: 1, function: 3))
+        pciDevices.plugIn()
         pciHost.resetControl = PCIHost.ResetControl(
             read: { [pm] in pm.resetControl }, write: { [pm] in pm.writeResetControl($0) })
         piix4.baseChanged = { [pm] in pm.move(to: $0, on: bus) }
         pciHost.mappingsChanged = { [pm] in pm.updateMapping(on: bus) }
         describe(memoryMap)
-        if let firmware { describe(firmware, memoryMap) }
+        if let firmware = configuration.firmware { describe(firmware, memoryMap) }
     }
 
     /// What firmware finds in fw_cfg and CMOS.
@@ -138,8 +146,9 @@ package final class PCBoard {
         case .keyboard: ps2.keyboardReceiver
         case .mouse: ps2.mouseReceiver
         case .powerButton: pm
-        case .disk: ide
-        case .debugConsole: nil
+        case .disk: diskFailures
+        case .virtioConsole: pciDevices.console
+        case .debugConsole, .entropy: nil
         }
     }
 }

@@ -76,9 +76,7 @@ package final class PCMachine {
         case .inputs:
             board = PCBoard(
                 bus: bus, scheduler: scheduler, pins: link, memory: link, memoryMap: memoryMap,
-                date: configuration.date, firmware: configuration.firmware,
-                drives: DriveSettings.drives(configuration.drives, media), media: media,
-                channel: channels.channel)
+                configuration: configuration, media: media, channel: channels.channel)
         case .devices: board = nil
         }
         link.machine = self

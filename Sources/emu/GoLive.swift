@@ -72,6 +72,7 @@ struct GoLive {
         }
         machine.replaceDoor(door)
         let runner = script.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
+        HostConnections.connectCommon(live)
         let backend = try options.serial.backend(readsTerminal: options.script == nil, quit: { live.requestQuit() })
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})

@@ -62,6 +62,12 @@ struct MachineSetup {
             throw UserError("\(recording): the list of drives is damaged")
         }
         configuration.drives = drives
+        for name in (header.setting("devices") ?? "").split(separator: ",") {
+            guard let device = OptionalDevice(rawValue: String(name)) else {
+                throw UserError("\(recording): needs a device “\(name)”, which this version does not have")
+            }
+            configuration.devices.append(device)
+        }
         self.configuration = configuration
         for role in Self.loadedRoles {
             guard let image = header.image(role) else { continue }
@@ -102,6 +108,7 @@ struct MachineSetup {
                 LogHeader.Setting("entry", configuration.entersIn32Bits ? "32" : "64"),
                 LogHeader.Setting("reset", configuration.endsAtReset ? "end" : "reboot"),
                 LogHeader.Setting("drives", configuration.drives.text),
+                LogHeader.Setting("devices", configuration.devices.map(\.rawValue).joined(separator: ",")),
                 LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
             ], images: images)
     }

@@ -33,6 +33,7 @@ struct RunCommand: ParsableCommand {
     var append = ""
     @OptionGroup var disks: DiskOptions
     @OptionGroup var firmware: FirmwareOptions
+    @OptionGroup var devices: DeviceOptions
     @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
     var memory = MemoryOption(bytes: 256 << 20)
     @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
@@ -86,6 +87,7 @@ struct RunCommand: ParsableCommand {
         configuration.commandLine = append
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
+        configuration.devices = devices.device
         var paths: [String: String] = [:]
         if let kernel {
             paths["kernel"] = kernel
@@ -198,6 +200,11 @@ struct RunCommand: ParsableCommand {
             live.register(
                 source: Channel.debugConsole.rawValue, name: Channel.debugConsole.name,
                 sink: TeeSink(try FileBackend(path: debugcon), nil))
+        }
+        HostConnections.connectCommon(live)
+        if devices.device.contains(.virtioConsole) {
+            let console = try devices.virtioConsole.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
+            HostConnections.connect(live, .virtioConsole, console)
         }
         let backend = try serial.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))

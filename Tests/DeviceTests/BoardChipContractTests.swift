@@ -15,9 +15,20 @@ struct BoardChipContractTests {
 
     enum Chip: String, CaseIterable, CustomTestStringConvertible {
         case uart, ps2, system, dma, fwCfg, pciHost, piix3, ide, piix4, vga, pic, lapic, ioAPIC, pit, rtc, pm
+        case virtioBlock, virtioEntropy, virtioConsole
         /// A battery keeps the clock's date; the I/O APIC's inputs are wires, which a reset does not move.
         static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC }
         var testDescription: String { rawValue }
+
+        private static func virtio(_ board: FakeBoard, _ function: any VirtioFunction) -> VirtioPCI {
+            let host = board.add(PCIHost(bus: board.bus))
+            let chip = board.add(
+                VirtioPCI(
+                    name: "virtio", function: function, irq: board.line(10), messages: board, memory: board,
+                    scheduler: board.scheduler))
+            host.add(chip, at: PCIAddress(slot: 4))
+            return chip
+        }
 
         func make() -> Rig {
             let board = FakeBoard()
@@ -88,11 +99,49 @@ struct BoardChipContractTests {
                 let chip = board.add(
                     RTC146818(irq: board.line(8), scheduler: board.scheduler, unixTime: 1_700_000_000))
                 return Rig(board: board, device: chip, state: { chip.state })
+            case .virtioBlock:
+                let block = VirtioBlock(medium: MemoryMedium(sectors: 3000), serial: "1")
+                let chip = Self.virtio(board, block)
+                block.transport = chip
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [block])
+            case .virtioEntropy:
+                let entropy = VirtioEntropy(channel: board)
+                let chip = Self.virtio(board, entropy)
+                entropy.transport = chip
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .virtioConsole:
+                let console = VirtioConsole(channel: board)
+                let chip = Self.virtio(board, console)
+                console.transport = chip
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [console])
             case .pm:
                 let chip = board.add(ACPIPM(sci: board.line(9), scheduler: board.scheduler, pins: board))
                 return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip])
             }
         }
+    }
+
+    @Test func visitsEachFieldOfVirtioDevices() {
+        func check(_ part: Any, _ visit: (inout StateVisitor) -> Void) {
+            var visitor = StateVisitor(.describe)
+            visit(&visitor)
+            var visited: [String] = []
+            for entry in visitor.entries {
+                let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
+                if visited.last != name { visited.append(name) }
+            }
+            #expect(visited == Mirror(reflecting: part).children.map { $0.label ?? "?" })
+        }
+        var block = VirtioBlock.State()
+        check(block) { block.visit(&$0) }
+        var entropy = VirtioEntropy.State()
+        check(entropy) { entropy.visit(&$0) }
+        var console = VirtioConsole.State()
+        check(console) { console.visit(&$0) }
+        var queue = VirtioQueue(size: 8)
+        check(queue) { queue.visit(&$0) }
+        var chain = VirtioChain()
+        check(chain) { chain.visit(&$0) }
     }
 
     @Test(arguments: Chip.allCases)
@@ -106,7 +155,9 @@ struct BoardChipContractTests {
             if visited.last != name { visited.append(name) }
         }
         // The adapter's own memory is visited after its registers.
-        let memory = chip == .vga ? ["memory"] : []
+        var memory = chip == .vga ? ["memory"] : []
+        // And the device behind a transport.
+        if rig.device is VirtioPCI, visited.last == "function" { memory.append("function") }
         #expect(visited == Mirror(reflecting: rig.state()).children.map { $0.label ?? "?" } + memory)
     }
 

@@ -108,9 +108,14 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
 
     // MARK: Requests
 
-    /// Begins requests until one takes time.
+    /// Begins requests until one takes time. Not more at once than the queue has room for: a driver whose rings lie on
+    /// one another can make chains without end.
     private func startNext() {
-        while state.operation == .idle, let chain = transport.next(queue: 0) { start(chain) }
+        for _ in 0..<queueSizes[0] {
+            guard state.operation == .idle, let chain = transport.next(queue: 0) else { return }
+            start(chain)
+        }
+        if state.operation == .idle { transport.schedule(timer: 0, after: 10_000) }
     }
 
     private func start(_ chain: VirtioChain) {
@@ -172,7 +177,7 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
 
     package func timerFired(_ timer: Int) {
         switch state.operation {
-        case .idle: return
+        case .idle: break
         case .flush: finish(state.hasFailed ? Result.error : Result.ok)
         case .read, .write: endPiece()
         }

@@ -45,7 +45,9 @@ package final class VirtioConsole: VirtioFunction, HostReceiver {
 
     package func timerFired(_ timer: Int) {
         if timer == Queue.receive { return fillBuffers() }
-        while let chain = transport.next(queue: Queue.transmit) {
+        // A driver whose rings lie on one another can make chains without end.
+        for _ in 0..<queueSizes[Queue.transmit] {
+            guard let chain = transport.next(queue: Queue.transmit) else { return }
             // No console says more than a megabyte at once; that bounds the time a bad driver can take.
             let count = min(chain.readableLength, 1 << 20)
             for offset in stride(from: 0, to: count, by: Self.pieceSize) {
@@ -53,14 +55,17 @@ package final class VirtioConsole: VirtioFunction, HostReceiver {
             }
             transport.push(queue: Queue.transmit, chain, written: 0)
         }
+        transport.schedule(timer: Queue.transmit, after: 10_000)
     }
 
     private func fillBuffers() {
-        while !state.input.isEmpty, let chain = transport.next(queue: Queue.receive) {
+        for _ in 0..<queueSizes[Queue.receive] {
+            guard !state.input.isEmpty, let chain = transport.next(queue: Queue.receive) else { return }
             let count = min(chain.writableLength, state.input.count)
             transport.write(chain, Array(state.input[..<count]), at: 0) { _, _ in nil }
             state.input.removeFirst(count)
             transport.push(queue: Queue.receive, chain, written: count)
         }
+        transport.schedule(timer: Queue.receive, after: 10_000)
     }
 }
