@@ -25,7 +25,8 @@ final class PCIDevices {
         self.messages = messages
         self.memory = memory
         self.scheduler = scheduler
-        for drive in configuration.drives where drive.interface != .ide {
+        addAHCI(configuration, media)
+        for drive in configuration.drives where drive.interface == .virtio || drive.interface == .virtioLegacy {
             guard let medium = media.first(where: { Int($0.number) == drive.number }) else { continue }
             let block = VirtioBlock(medium: medium, serial: drive.serial)
             drives[drive.number] = block
@@ -42,6 +43,26 @@ final class PCIDevices {
                 self.console = console
             }
         }
+    }
+
+    private func addAHCI(_ configuration: PCConfiguration, _ media: [DiskImage]) {
+        let disks = configuration.drives.filter { $0.interface == .ahci }
+        if disks.isEmpty { return }
+        let slot = nextSlot
+        let numbers = Array(DriveInterface.ahci.numbers)
+        let controller = AHCI(
+            name: "ahci", media: numbers.map { number in media.first { Int($0.number) == number } },
+            serials: numbers.map { number in disks.first { $0.number == number }?.serial ?? "" },
+            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: memory,
+            scheduler: scheduler)
+        functions.append(controller)
+        for (port, number) in numbers.enumerated() { drives[number] = AHCIFailure(port: controller.ports[port]) }
+    }
+
+    private final class AHCIFailure: HostReceiver {
+        private let port: AHCIPort
+        init(port: AHCIPort) { self.port = port }
+        func receive(_ bytes: [UInt8]) { port.hostFailed() }
     }
 
     private var nextSlot: Int { Self.firstSlot + functions.count }

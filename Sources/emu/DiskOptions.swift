@@ -6,7 +6,7 @@ import Replay
 /// Options of `run` about drives.
 struct DiskOptions: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A hard disk: a raw image; FILE,if=virtio connects it as ide (the usual way), virtio or virtio-legacy. More than once for more disks. It is not written, unless --writable.",
+        "A hard disk: a raw image; FILE,if=virtio connects it as ide (the usual way), ahci, virtio or virtio-legacy. More than once for more disks. It is not written, unless --writable.",
         valueName: "file[,if=…]"))
     var disk: [DiskOption] = []
     @Option(help: ArgumentHelp("A CD-ROM: an ISO image.", valueName: "file"))

@@ -15,7 +15,7 @@ struct BoardChipContractTests {
 
     enum Chip: String, CaseIterable, CustomTestStringConvertible {
         case uart, ps2, system, dma, fwCfg, pciHost, piix3, ide, piix4, vga, pic, lapic, ioAPIC, pit, rtc, pm
-        case virtioBlock, virtioEntropy, virtioConsole
+        case virtioBlock, virtioEntropy, virtioConsole, ahci
         /// A battery keeps the clock's date; the I/O APIC's inputs are wires, which a reset does not move.
         static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC }
         var testDescription: String { rawValue }
@@ -114,6 +114,15 @@ struct BoardChipContractTests {
                 let chip = Self.virtio(board, console)
                 console.transport = chip
                 return Rig(board: board, device: chip, state: { chip.state }, receivers: [console])
+            case .ahci:
+                let host = board.add(PCIHost(bus: board.bus))
+                let chip = board.add(
+                    AHCI(
+                        name: "ahci", media: [MemoryMedium(sectors: 3000), nil, MemoryMedium(sectors: 10)],
+                        serials: ["1", "", "2"], irq: board.line(10), messages: board, memory: board,
+                        scheduler: board.scheduler))
+                host.add(chip, at: PCIAddress(slot: 4))
+                return Rig(board: board, device: chip, state: { chip.state })
             case .pm:
                 let chip = board.add(ACPIPM(sci: board.line(9), scheduler: board.scheduler, pins: board))
                 return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip])
@@ -121,7 +130,7 @@ struct BoardChipContractTests {
         }
     }
 
-    @Test func visitsEachFieldOfVirtioDevices() {
+    @Test func visitsEachFieldOfPartsOfDisks() {
         func check(_ part: Any, _ visit: (inout StateVisitor) -> Void) {
             var visitor = StateVisitor(.describe)
             visit(&visitor)
@@ -140,6 +149,10 @@ struct BoardChipContractTests {
         check(console) { console.visit(&$0) }
         var queue = VirtioQueue(size: 8)
         check(queue) { queue.visit(&$0) }
+        var port = AHCIPort.State()
+        check(port) { port.visit(&$0) }
+        var transfer = BlockTransfer()
+        check(transfer) { transfer.visit(&$0) }
         var chain = VirtioChain()
         check(chain) { chain.visit(&$0) }
     }

@@ -8,38 +8,22 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
     /// What the present request does.
     package enum Operation: UInt8, Sendable {
         case idle = 0
-        case read = 1
-        case write = 2
-        case flush = 3
+        case transfer = 1
+        case flush = 2
     }
 
     /// Everything the guest can observe.
     package struct State {
         package var operation = Operation.idle
         package var chain = VirtioChain()
-        /// The next sector, and the sectors that are left.
-        package var sector: UInt64 = 0
-        package var remaining: UInt64 = 0
-        /// Bytes of the chain's data that are done.
-        package var done: UInt64 = 0
-        /// The piece that is on its way.
-        package var buffer: [UInt8] = []
-        /// The host has failed to do what the request asked for.
-        package var hasFailed = false
-        /// Behind the last sector that was accessed: a transfer from here needs no seek.
-        package var head: UInt64 = 0
+        package var transfer = BlockTransfer()
 
         package init() {}
 
         package mutating func visit(_ visitor: inout StateVisitor) {
             visitor.field("operation", &operation)
             visitor.group("chain") { chain.visit(&$0) }
-            visitor.field("sector", &sector)
-            visitor.field("remaining", &remaining)
-            visitor.field("done", &done)
-            visitor.field("buffer", &buffer)
-            visitor.field("hasFailed", &hasFailed)
-            visitor.field("head", &head)
+            visitor.group("transfer") { transfer.visit(&$0) }
         }
     }
 
@@ -56,8 +40,6 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
         static let error: UInt8 = 1
         static let unsupported: UInt8 = 2
     }
-    /// The largest piece that moves in one go, in sectors: 512 KiB.
-    private static let piece: UInt64 = 1024
     private static let headerSize = 16
 
     package let kind = VirtioKind(identifier: 2, legacyDevice: 0x1001, classCode: 0x010000)
@@ -100,10 +82,7 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
     package func notified(queue: Int) { startNext() }
     /// Any input is a failure.
     package func receive(_ bytes: [UInt8]) {
-        guard state.operation != .idle else { return }
-        state.hasFailed = true
-        // What could not be read is the same at a replay, where it can.
-        for index in state.buffer.indices { state.buffer[index] = 0 }
+        if state.operation != .idle { state.transfer.fail() }
     }
 
     // MARK: Requests
@@ -120,102 +99,75 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
 
     private func start(_ chain: VirtioChain) {
         let header = transport.read(chain, from: 0, count: Self.headerSize)
-        guard header.count == Self.headerSize, chain.writableLength >= 1 else { return transport.fail() }
+        guard header.count == Self.headerSize, !chain.writable.isEmpty else { return transport.fail() }
         func number(_ offset: Int, _ width: Int) -> UInt64 {
             (0..<width).reduce(0) { $0 | UInt64(header[offset + $1]) << UInt64($1 * 8) }
         }
         state.chain = chain
-        state.sector = number(8, 8)
-        state.done = 0
-        state.hasFailed = false
+        let sector = number(8, 8)
         switch number(0, 4) {
-        case 0: startAccess(.read, bytes: chain.writableLength - 1)
-        case 1: startAccess(.write, bytes: chain.readableLength - Self.headerSize)
+        case 0: startTransfer(.read, sector, bytes: chain.writable.length - 1)
+        case 1: startTransfer(.write, sector, bytes: chain.readable.length - Self.headerSize)
         case 4:
             state.operation = .flush
+            state.transfer.start(.none, sector: 0, count: 0)
             medium.flush()
             transport.schedule(timer: 0, after: 100_000)
         case 8:
             var name = Array(serial.utf8.prefix(20))
             name += [UInt8](repeating: 0, count: 20 - name.count)
-            let count = min(20, chain.writableLength - 1)
+            let count = min(20, chain.writable.length - 1)
             transport.write(chain, Array(name.prefix(count)), at: 0) { _, _ in nil }
-            state.done = UInt64(count)
-            finish(Result.ok)
+            finish(Result.ok, written: count)
         default: finish(Result.unsupported)
         }
     }
 
-    private func startAccess(_ operation: Operation, bytes: Int) {
+    private func startTransfer(_ direction: BlockTransfer.Direction, _ sector: UInt64, bytes: Int) {
         let count = UInt64(bytes / 512)
-        guard bytes % 512 == 0, state.sector <= medium.sectorCount, count <= medium.sectorCount - state.sector,
-            operation == .read || !medium.isReadOnly
+        guard bytes % 512 == 0, sector <= medium.sectorCount, count <= medium.sectorCount - sector,
+            direction == .read || !medium.isReadOnly
         else { return finish(Result.error) }
         if count == 0 { return finish(Result.ok) }
-        state.remaining = count
-        state.operation = operation
+        state.operation = .transfer
+        state.transfer.start(direction, sector: sector, count: count)
         startPiece()
     }
 
-    /// A model of a quick disk: 60 µs for a seek, 256 MB/s.
-    private func cost(_ sectors: UInt64) -> VirtualTime {
-        10_000 + (state.sector == state.head ? 0 : 60_000) + sectors * 2_000
-    }
-
     private func startPiece() {
-        let count = min(state.remaining, Self.piece)
-        let bytes = Int(count) * 512
-        if state.operation == .read {
-            state.buffer = [UInt8](repeating: 0, count: bytes)
-            state.buffer.withUnsafeMutableBytes { medium.read(sector: state.sector, into: $0) }
-        } else {
-            state.buffer = transport.read(state.chain, from: Self.headerSize + Int(clamping: state.done), count: bytes)
-            state.buffer.withUnsafeBytes { medium.prepare(sector: state.sector, from: $0) }
+        let chain = state.chain
+        let time = state.transfer.startPiece(medium) { [transport] offset, count in
+            transport!.read(chain, from: Self.headerSize + offset, count: count)
         }
-        transport.schedule(timer: 0, after: cost(count))
+        transport.schedule(timer: 0, after: time)
     }
 
     package func timerFired(_ timer: Int) {
         switch state.operation {
         case .idle: break
-        case .flush: finish(state.hasFailed ? Result.error : Result.ok)
-        case .read, .write: endPiece()
+        case .flush: finish(state.transfer.hasFailed ? Result.error : Result.ok)
+        case .transfer:
+            let chain = state.chain
+            let progress = state.transfer.endPiece(medium) { [transport] bytes, offset, origin in
+                transport!.write(chain, bytes, at: offset, origin: origin)
+            }
+            switch progress {
+            case .more: return startPiece()
+            case .done:
+                finish(Result.ok, written: state.transfer.direction == .read ? Int(clamping: state.transfer.done) : 0)
+            case .failed: finish(Result.error)
+            }
         }
         startNext()
     }
 
-    private func endPiece() {
-        // A snapshot may be damaged: the piece must still be on the disk, and in the request.
-        let count = UInt64(state.buffer.count / 512)
-        guard !state.hasFailed, count > 0, count <= state.remaining, state.sector <= medium.sectorCount,
-            count <= medium.sectorCount - state.sector
-        else { return finish(Result.error) }
-        if state.operation == .read {
-            let first = state.sector
-            transport.write(state.chain, state.buffer, at: Int(clamping: state.done)) { [medium] offset, count in
-                let place = first * 512 + UInt64(offset)
-                let sector = place / 512
-                let last = (place + UInt64(max(count, 1)) - 1) / 512
-                return medium.origin(sector: sector, count: Int(last - sector) + 1)?.advanced(by: Int(place % 512))
-            }
-        } else {
-            state.buffer.withUnsafeBytes { medium.write(sector: state.sector, from: $0) }
-        }
-        state.sector += count
-        state.remaining -= count
-        state.done += UInt64(state.buffer.count)
-        state.head = state.sector
-        if state.remaining > 0 { startPiece() } else { finish(Result.ok) }
-    }
-
     /// Gives the request back with its result in the last byte.
-    private func finish(_ result: UInt8) {
+    private func finish(_ result: UInt8, written: Int = 0) {
         let chain = state.chain
-        let written = state.operation == .write ? 0 : Int(clamping: state.done)
-        let head = state.head
-        state = State()
-        state.head = head
-        transport.write(chain, [result], at: chain.writableLength - 1) { _, _ in nil }
+        state.operation = .idle
+        state.chain = VirtioChain()
+        state.transfer.stop()
+        transport.write(chain, [result], at: chain.writable.length - 1) { _, _ in nil }
         transport.push(queue: 0, chain, written: written + 1)
     }
 }

@@ -49,7 +49,7 @@ package final class VirtioConsole: VirtioFunction, HostReceiver {
         for _ in 0..<queueSizes[Queue.transmit] {
             guard let chain = transport.next(queue: Queue.transmit) else { return }
             // No console says more than a megabyte at once; that bounds the time a bad driver can take.
-            let count = min(chain.readableLength, 1 << 20)
+            let count = min(chain.readable.length, 1 << 20)
             for offset in stride(from: 0, to: count, by: Self.pieceSize) {
                 channel.send(transport.read(chain, from: offset, count: min(Self.pieceSize, count - offset)))
             }
@@ -61,7 +61,7 @@ package final class VirtioConsole: VirtioFunction, HostReceiver {
     private func fillBuffers() {
         for _ in 0..<queueSizes[Queue.receive] {
             guard !state.input.isEmpty, let chain = transport.next(queue: Queue.receive) else { return }
-            let count = min(chain.writableLength, state.input.count)
+            let count = min(chain.writable.length, state.input.count)
             transport.write(chain, Array(state.input[..<count]), at: 0) { _, _ in nil }
             state.input.removeFirst(count)
             transport.push(queue: Queue.receive, chain, written: count)

@@ -35,7 +35,7 @@ package final class VirtioEntropy: VirtioFunction {
         // A driver whose rings lie on one another can make chains without end.
         for _ in 0..<queueSizes[0] {
             guard let chain = transport.next(queue: 0) else { return }
-            let count = min(chain.writableLength, Self.mostBytes)
+            let count = min(chain.writable.length, Self.mostBytes)
             var bytes: [UInt8] = []
             while bytes.count < count {
                 let value = channel.ask(0)

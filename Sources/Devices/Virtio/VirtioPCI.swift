@@ -266,11 +266,11 @@ package final class VirtioPCI: PCIFunction, VirtioTransport {
     }
 
     package func read(_ chain: VirtioChain, from offset: Int, count: Int) -> [UInt8] {
-        chain.read(from: offset, count: count, memory)
+        chain.readable.read(from: offset, count: count, memory)
     }
 
     package func write(_ chain: VirtioChain, _ bytes: [UInt8], at offset: Int, origin: (Int, Int) -> ImageOrigin?) {
-        chain.write(bytes, at: offset, memory, origin: origin)
+        chain.writable.write(bytes, at: offset, memory, origin: origin)
     }
 
     package func fail() {

@@ -110,13 +110,12 @@ package struct VirtioQueue {
             }
             total += UInt64(length)
             guard total < 1 << 32 else { return nil }
-            let segment = VirtioChain.Segment(address: address, length: length)
             if flags & Flag.write != 0 {
-                if length > 0 { chain.writable.append(segment) }
+                chain.writable.append(address, length)
             } else {
                 // What the device reads comes first.
                 guard chain.writable.isEmpty else { return nil }
-                if length > 0 { chain.readable.append(segment) }
+                chain.readable.append(address, length)
             }
             if flags & Flag.next == 0 { return chain }
             index = Int(UInt16(truncatingIfNeeded: second >> 48))

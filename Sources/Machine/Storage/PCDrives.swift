@@ -4,6 +4,8 @@ import Devices
 package enum DriveInterface: String, Sendable, CaseIterable {
     /// PIIX3 IDE: drives 0 and 1 on the primary channel, 2 and 3 on the secondary.
     case ide
+    /// Ports 0...5 of an AHCI controller: drives 4...9.
+    case ahci
     /// A virtio block device each: drives 16...23.
     case virtio
     /// The same for drivers of the legacy interface only.
@@ -13,6 +15,7 @@ package enum DriveInterface: String, Sendable, CaseIterable {
     package var numbers: ClosedRange<Int> {
         switch self {
         case .ide: 0...3
+        case .ahci: 4...9
         case .virtio, .virtioLegacy: 16...23
         }
     }
