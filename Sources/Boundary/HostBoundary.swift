@@ -149,6 +149,12 @@ package protocol HostBoundary: AnyObject {
     /// Answers a question whose result the guest will see.
     func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64
 
+    /// Devices cut: `INS` with a repeat prefix, as one transaction. Fills `buffer` with elements of `width` bytes from one
+    /// port; returns which part of a disk image they are, if they are one.
+    func askBlock(
+        port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) -> ImageOrigin?
+
     /// Carries a guest effect out. Never changes the inside's state but by DMA.
     func send(_ effect: Effect, at now: Moment) throws(Divergence)
 
@@ -161,6 +167,19 @@ package protocol HostBoundary: AnyObject {
 
     /// The run is over for `reason`; nothing follows. The recording's last event.
     func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence)
+}
+
+extension HostBoundary {
+    /// Element by element.
+    package func askBlock(
+        port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) -> ImageOrigin? {
+        for offset in stride(from: 0, through: buffer.count - Int(width), by: Int(width)) {
+            let value = try ask(.portRead(port: port, width: width), at: now)
+            for lane in 0..<Int(width) { buffer[offset + lane] = UInt8(truncatingIfNeeded: value >> UInt64(lane * 8)) }
+        }
+        return nil
+    }
 }
 
 /// The digest of one part of the machine.

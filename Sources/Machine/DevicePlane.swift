@@ -129,6 +129,13 @@ package final class DevicePlane: HostBoundary {
         }
     }
 
+    package func askBlock(
+        port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) -> ImageOrigin? {
+        synchronise(now)
+        return bus.readBlock(UInt64(port), width: Int(width), into: buffer)
+    }
+
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
         synchronise(now)
         switch effect {

@@ -69,15 +69,17 @@ package final class PCBoard {
         let piix4 = PIIX4Power()
         let vga = VGAFunction(pins: pins)
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
-        let dma = DMA8237()
+        let dma = DMA8237(memory: memory)
+        let floppies = DriveInterface.floppy.numbers.map { number in media.first { Int($0.number) == number } }
+        let floppy = FloppyController(media: floppies, irq: isa(6), dma: dma, scheduler: scheduler)
         let pciDevices = PCIDevices(
             configuration, media: media, host: pciHost, piix3: piix3, messages: localAPIC, memory: memory,
             scheduler: scheduler, channel: channel)
         self.pciDevices = pciDevices
-        diskFailures = pciDevices.failures(ide: ide)
+        diskFailures = pciDevices.failures(ide: ide, floppy: floppy)
         devices = [
             localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, ide, piix4,
-            vga,
+            vga, floppy,
         ] + pciDevices.functions + media
 
         localAPIC.attach(pic: pic, ioAPIC: ioAPIC)
@@ -96,6 +98,7 @@ package final class PCBoard {
         piix4.baseChanged = { [pm] in pm.move(to: $0, on: bus) }
         pciHost.mappingsChanged = { [pm] in pm.updateMapping(on: bus) }
         describe(memoryMap)
+        describe(floppies)
         if let firmware = configuration.firmware { describe(firmware, memoryMap) }
     }
 
@@ -106,6 +109,13 @@ package final class PCBoard {
         rtc.setCMOS(0x3D, UInt8(truncatingIfNeeded: order))
         rtc.setCMOS(0x38, UInt8(truncatingIfNeeded: order >> 8) << 4 | 1)
         for file in FirmwareTables.files(map) + firmware.files { fwCfg.add(file: file.name, data: file.bytes) }
+    }
+
+    /// CMOS says which floppy drives there are: types in half bytes, the count in the equipment byte.
+    private func describe(_ floppies: [DiskImage?]) {
+        let types = floppies.map { $0.flatMap { FloppyController.Geometry(sectors: $0.sectorCount)?.type } ?? 0 }
+        rtc.setCMOS(0x10, types[0] << 4 | types[1])
+        if types[0] != 0 { rtc.setCMOS(0x14, 0x07 | (types[1] != 0 ? 0x40 : 0)) }
     }
 
     /// CMOS and fw_cfg say how much RAM there is.

@@ -83,7 +83,11 @@ final class PCIDevices {
     }
 
     /// The receiver of failures of the host's files: a drive's number in one byte.
-    func failures(ide: PIIX3IDE) -> any HostReceiver { DriveFailures(ide: ide, drives: drives) }
+    func failures(ide: PIIX3IDE, floppy: FloppyController) -> any HostReceiver {
+        var drives = self.drives
+        for number in DriveInterface.floppy.numbers { drives[number] = floppy }
+        return DriveFailures(ide: ide, drives: drives)
+    }
 
     private final class DriveFailures: HostReceiver {
         private let ide: PIIX3IDE

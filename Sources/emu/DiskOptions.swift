@@ -1,4 +1,5 @@
 import ArgumentParser
+import Devices
 import Foundation
 import Machine
 import Replay
@@ -11,6 +12,8 @@ struct DiskOptions: ParsableArguments {
     var disk: [DiskOption] = []
     @Option(help: ArgumentHelp("A CD-ROM: an ISO image.", valueName: "file"))
     var cdrom: String?
+    @Option(help: ArgumentHelp("A floppy disk: an image of 160K to 2.88M. Twice for drive B. It is not written, unless --writable.", valueName: "file"))
+    var floppy: [String] = []
     @Option(help: ArgumentHelp("Keep the guest's changes of the (first) disk in this file instead of in memory.", valueName: "file"))
     var overlay: String?
     @Option(help: ArgumentHelp("The most an overlay may hold: MiB, or with K, M or G.", valueName: "size"))
@@ -19,9 +22,10 @@ struct DiskOptions: ParsableArguments {
     var writable = false
 
     /// No drive has a medium.
-    var isEmpty: Bool { disk.isEmpty && cdrom == nil }
+    var isEmpty: Bool { disk.isEmpty && cdrom == nil && floppy.isEmpty }
 
     func validate() throws {
+        if floppy.count > 2 { throw ValidationError("--floppy can be given twice at most") }
         for interface in DriveInterface.allCases {
             let most = interface == .ide ? Self.ideNumbers.count : interface.numbers.count
             if disk.count(where: { $0.interface == interface }) > most {
@@ -52,6 +56,15 @@ struct DiskOptions: ParsableArguments {
             files.append(try DriveFile(drive, option.path, options))
         }
         if let cdrom { files.append(try DriveFile(DriveSettings(number: 2, kind: .cdrom), cdrom, DiskImage.Options())) }
+        for (path, number) in zip(floppy, DriveInterface.floppy.numbers) {
+            var options = DiskImage.Options()
+            options.isWritable = writable
+            let file = try DriveFile(DriveSettings(number: number, kind: .disk, interface: .floppy), path, options)
+            guard FloppyController.Geometry(sectors: file.image.sectorCount) != nil else {
+                throw UserError("--floppy \(path): \(file.image.size) bytes are no floppy disk's size (1474560 are usual)")
+            }
+            files.append(file)
+        }
         return files.sorted { $0.settings.number < $1.settings.number }
     }
 }
@@ -65,7 +78,7 @@ struct DiskOption: ExpressibleByArgument, Equatable {
         path = argument
         if let comma = argument.range(of: ",if=", options: .backwards) {
             path = String(argument[..<comma.lowerBound])
-            guard let known = DriveInterface(rawValue: String(argument[comma.upperBound...])) else { return nil }
+            guard let known = DriveInterface(rawValue: String(argument[comma.upperBound...])), known != .floppy else { return nil }
             interface = known
         }
         if path.isEmpty { return nil }
@@ -82,7 +95,7 @@ struct DriveFile {
         options.isReadOnly = settings.kind == .cdrom
         self.settings = settings
         do { image = try DiskImage(path: path, number: settings.number, options: options) } catch {
-            throw UserError("--\(settings.kind == .disk ? "disk" : "cdrom") \(error)")
+            throw UserError("--\(settings.role.filter { !$0.isNumber }) \(error)")
         }
     }
 

@@ -66,7 +66,7 @@ struct RunCommand: ParsableCommand {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
-        if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk or --cdrom") }
+        if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
         if kernel == nil, initrd != nil || !append.isEmpty {
             throw ValidationError("--initrd and --append go with --kernel")
         }

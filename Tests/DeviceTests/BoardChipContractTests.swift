@@ -49,7 +49,7 @@ struct BoardChipContractTests {
                 let chip = board.add(SystemPorts(pins: board, channel: board))
                 return Rig(board: board, device: chip, state: { chip.state })
             case .dma:
-                let chip = board.add(DMA8237())
+                let chip = board.add(DMA8237(memory: board))
                 return Rig(board: board, device: chip, state: { chip.state })
             case .fwCfg:
                 let chip = FwCfg(memory: board)

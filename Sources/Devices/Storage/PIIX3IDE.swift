@@ -4,7 +4,7 @@ import MachineState
 /// Function 1 of Intel's 82371SB (PIIX3, datasheet 290550): two IDE channels at the ISA addresses, with bus masters.
 ///
 /// As a host receiver it is told of failures of the host's files: a drive's number (0...3) in one byte.
-package final class PIIX3IDE: PCIFunction, HostReceiver {
+package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     /// Everything the guest can observe beside the drives.
     package struct State {
         package var configuration = PIIX3IDE.makeConfiguration()
@@ -117,6 +117,17 @@ package final class PIIX3IDE: PCIFunction, HostReceiver {
             return ByteLanes.read(offset, width) { channels[Int($0 >> 3 & 1)].readBusMaster($0 & 7) }
         case nil: return 0
         }
+    }
+
+    package func readBlock(
+        region: Int, offset: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer
+    ) -> ImageOrigin? {
+        let isCommand = region == Place.command0.rawValue || region == Place.command1.rawValue
+        if isCommand, offset == 0, isDecoded(region / 2), let drive = channels[region / 2].selected {
+            return drive.readBlock(min(width, 4), into: buffer)
+        }
+        BlockPort.fill(buffer, width: width) { read(region: region, offset: offset, width: width) }
+        return nil
     }
 
     package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {

@@ -6,6 +6,8 @@ package enum DriveInterface: String, Sendable, CaseIterable {
     case ide
     /// Ports 0...5 of an AHCI controller: drives 4...9.
     case ahci
+    /// The floppy disk controller: drives 12 and 13 are A and B.
+    case floppy
     /// A virtio block device each: drives 16...23.
     case virtio
     /// The same for drivers of the legacy interface only.
@@ -16,6 +18,7 @@ package enum DriveInterface: String, Sendable, CaseIterable {
         switch self {
         case .ide: 0...3
         case .ahci: 4...9
+        case .floppy: 12...13
         case .virtio, .virtioLegacy: 16...23
         }
     }
@@ -34,7 +37,7 @@ package struct DriveSettings: Sendable, Equatable {
     }
 
     /// The role of the image in a recording's header.
-    package var role: String { (kind == .disk ? "disk" : "cdrom") + String(number) }
+    package var role: String { (interface == .floppy ? "floppy" : kind == .disk ? "disk" : "cdrom") + String(number) }
 
     /// What the guest sees as the drive's serial number.
     var serial: String { "EMU0000\(number + 1)" }
