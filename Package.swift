@@ -43,7 +43,7 @@ let package = Package(
         .executableTarget(
             name: "emu",
             dependencies: [
-                "GDBStub", "Machine", "Replay", "Passthrough", "Boundary", "Devices", "GuestX86", "CPUCore",
+                "GDBStub", "Machine", "Replay", "Passthrough", "Boundary", "Devices", "DeviceBus", "GuestX86", "CPUCore",
                 "MachineState",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],

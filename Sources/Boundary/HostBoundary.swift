@@ -146,6 +146,9 @@ package protocol HostBoundary: AnyObject {
     /// per moment, after the inputs.
     func endRequested(at now: Moment) -> EndReason?
 
+    /// The user wants the run loop to come back to its caller, which changes nothing in the machine. Never in a replay.
+    var controlRequested: Bool { get }
+
     /// Answers a question whose result the guest will see.
     func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64
 
@@ -170,6 +173,8 @@ package protocol HostBoundary: AnyObject {
 }
 
 extension HostBoundary {
+    package var controlRequested: Bool { false }
+
     /// Element by element.
     package func askBlock(
         port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment

@@ -36,6 +36,9 @@ package final class LiveBoundary: HostBoundary, Sendable {
     private let hasNews = Atomic<Bool>(false)
     /// The virtual time at which the user wants to quit; `.max` for not yet.
     private let quitDue = Atomic<UInt64>(.max)
+    private let control = Atomic<Bool>(false)
+    /// Nanoseconds of the host's clock in which the machine was stopped by its user.
+    private let paused = Atomic<UInt64>(0)
     /// The moment when the queue was last found empty. Inputs of one moment are let in together, before anything else
     /// happens then: so their position and time alone say where they belong.
     private let drainedPosition = Atomic<UInt64>(.max)
@@ -88,6 +91,17 @@ package final class LiveBoundary: HostBoundary, Sendable {
         quitDue.store(due, ordering: .releasing)
         wake.signal()
     }
+    /// Asks the run loop to come back soon. From any thread.
+    package func requestControl() {
+        control.store(true, ordering: .releasing)
+        wake.signal()
+    }
+    /// The run loop has come back.
+    package func takeControl() { control.store(false, ordering: .releasing) }
+    package var controlRequested: Bool { control.load(ordering: .acquiring) }
+    /// The host's clock has gone on while the machine stood still: virtual time does not run after it.
+    package func addPause(nanoseconds: UInt64) { paused.wrappingAdd(nanoseconds, ordering: .relaxed) }
+
     package var quitRequested: Bool { quitDue.load(ordering: .acquiring) <= virtualTime }
     package func endRequested(at now: Moment) -> EndReason? {
         if let origin, now.position == origin.position, now.time == origin.time { return nil }
@@ -123,7 +137,9 @@ package final class LiveBoundary: HostBoundary, Sendable {
 
     private var elapsed: UInt64 {
         let (seconds, attoseconds) = (clock.now - started).components
-        return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000) + (origin?.time ?? 0)
+        let all = UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+        let stood = paused.load(ordering: .relaxed)
+        return (all > stood ? all - stood : 0) + (origin?.time ?? 0)
     }
 
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
@@ -138,6 +154,7 @@ package final class LiveBoundary: HostBoundary, Sendable {
             // Wait for the host's clock to come to `next`, or for news.
             wake.wait(nanoseconds: min(next - host, 100_000_000))
             let news = shared.withLock { shared in shared.pending.contains { $0.due <= max(now.time, elapsed) } }
+            if controlRequested { return min(deadline, max(now.time + 1, min(elapsed, next))) }
             if news { return min(deadline, max(now.time + 1, min(elapsed, next))) }
         }
     }

@@ -22,7 +22,7 @@ package final class DevicePlane: HostBoundary {
     private let bus = Bus()
     private let pins = QueuedPins()
     private let memory = ForwardingDMA()
-    private let board: PCBoard
+    package let board: PCBoard
     private var now = Moment(position: 0, time: 0)
     /// Instructions between looks at the host's clock.
     private static let slice: Position = 20_000
@@ -99,7 +99,7 @@ package final class DevicePlane: HostBoundary {
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
         // Devices go on while the CPU sleeps, until one of them has something for it.
         var moment = now
-        while pins.isEmpty, !host.quitRequested {
+        while pins.isEmpty, !host.quitRequested, !host.controlRequested {
             synchronise(moment)
             scheduler.fireDue()
             try drainHost(moment)
@@ -118,6 +118,8 @@ package final class DevicePlane: HostBoundary {
     }
 
     package func endRequested(at now: Moment) -> EndReason? { host.endRequested(at: now) }
+
+    package var controlRequested: Bool { host.controlRequested }
 
     package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
         synchronise(now)

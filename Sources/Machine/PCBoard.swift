@@ -26,6 +26,8 @@ package final class PCBoard {
     /// PCI devices that the configuration may have or not.
     private let pciDevices: PCIDevices
     private let diskFailures: any HostReceiver
+    private let resetButton: Button
+    private let nmiButton: Button
     private let interruptLines: ISALines
     private let hasFirmware: Bool
 
@@ -44,6 +46,8 @@ package final class PCBoard {
     ) {
         self.bus = bus
         self.scheduler = scheduler
+        resetButton = Button { [unowned pins] in pins.requestReset() }
+        nmiButton = Button { [unowned pins] in pins.raiseNMI() }
         hasFirmware = configuration.firmware != nil
         localAPIC = LocalAPIC(scheduler: scheduler, pins: pins)
         pic = PIC8259()
@@ -157,10 +161,19 @@ package final class PCBoard {
         case .mouse: ps2.mouseReceiver
         case .powerButton: pm
         case .disk: diskFailures
+        case .resetButton: resetButton
+        case .nmiButton: nmiButton
         case .virtioConsole: pciDevices.console
         case .debugConsole, .entropy: nil
         }
     }
+}
+
+/// Any input is a press.
+private final class Button: HostReceiver {
+    private let press: () -> Void
+    init(_ press: @escaping () -> Void) { self.press = press }
+    func receive(_ bytes: [UInt8]) { press() }
 }
 
 /// ISA interrupts go to both controllers: 8259A input n, and I/O APIC input n, but for the timer, which is input 2.

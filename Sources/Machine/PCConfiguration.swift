@@ -43,6 +43,9 @@ package enum Channel: UInt16, Sendable, CaseIterable {
     case entropy = 8
     /// The virtio console.
     case virtioConsole = 9
+    case resetButton = 10
+    /// A non-maskable interrupt by the user.
+    case nmiButton = 11
 
     /// The name that users see.
     package var name: String {
@@ -54,6 +57,8 @@ package enum Channel: UInt16, Sendable, CaseIterable {
         case .serial1: "serial1"
         case .powerButton: "power-button"
         case .disk: "disk"
+        case .resetButton: "reset-button"
+        case .nmiButton: "nmi-button"
         case .entropy: "entropy"
         case .virtioConsole: "virtio-console"
         }

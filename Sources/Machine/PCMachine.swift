@@ -167,7 +167,7 @@ package final class PCMachine {
                 seen = Moment(position: .max, time: .max)
                 continue
             }
-            if now.position >= stop { return .positionReached }
+            if now.position >= stop || door.controlRequested { return .positionReached }
             let limit = min(
                 min(stop, digestPosition),
                 min(clock.position(atOrAfter: scheduler.nextDeadline), door.horizon(after: now)))

@@ -69,6 +69,8 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
 
     package func endRequested(at now: Moment) -> EndReason? { inner.endRequested(at: now) }
 
+    package var controlRequested: Bool { inner.controlRequested }
+
     package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
         self.now = now
         isInTransaction = true

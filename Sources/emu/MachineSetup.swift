@@ -79,6 +79,10 @@ struct MachineSetup {
         for drive in drives {
             // With the devices outside, only images that the log refers to are named.
             guard let image = header.image(drive.role) else { continue }
+            var replacements = replacements
+            let kind = drive.role.filter { !$0.isNumber }
+            let ordinal = self.drives.count { $0.settings.role.filter { !$0.isNumber } == kind }
+            if let path = replacements["\(kind)#\(ordinal)"] { replacements[drive.role] = path }
             let path = try Self.find(image, recording, replacements)
             self.drives.append(try DriveFile(drive, path, DiskImage.Options()))
         }

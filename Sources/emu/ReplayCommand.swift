@@ -71,6 +71,9 @@ struct ImageOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The recorded CD-ROM, if it is not where it was.", valueName: "file"))
     var cdrom: String?
 
+    @Option(help: ArgumentHelp("A recorded floppy disk, if it is not where it was; as often as there are.", valueName: "file"))
+    var floppy: [String] = []
+
     @Option(help: ArgumentHelp("The recorded BIOS, if it is not where it was.", valueName: "file"))
     var bios: String?
     @Option(help: ArgumentHelp("The recorded VGA BIOS, if it is not where it was.", valueName: "file"))
@@ -80,8 +83,10 @@ struct ImageOptions: ParsableArguments {
         var paths: [String: String] = [:]
         if let bios { paths["bios"] = bios }
         if let vgabios { paths["vgabios"] = vgabios }
-        for (path, number) in zip(disk, [0, 1, 3]) { paths["disk\(number)"] = path }
-        if let cdrom { paths["cdrom2"] = cdrom }
+        // By their order in the header: see `MachineSetup`.
+        for (index, path) in disk.enumerated() { paths["disk#\(index)"] = path }
+        for (index, path) in floppy.enumerated() { paths["floppy#\(index)"] = path }
+        if let cdrom { paths["cdrom#0"] = cdrom }
         if let kernel { paths["kernel"] = kernel }
         if let initrd { paths["initrd"] = initrd }
         return paths

@@ -34,6 +34,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var disks: DiskOptions
     @OptionGroup var firmware: FirmwareOptions
     @OptionGroup var devices: DeviceOptions
+    @OptionGroup var monitoring: MonitorOptions
     @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
     var memory = MemoryOption(bytes: 256 << 20)
     @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
@@ -69,6 +70,9 @@ struct RunCommand: ParsableCommand {
         if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
         if kernel == nil, initrd != nil || !append.isEmpty {
             throw ValidationError("--initrd and --append go with --kernel")
+        }
+        if monitoring.monitor?.place == .stdio, serial == .stdio {
+            throw ValidationError("--monitor stdio takes the terminal: send the serial console elsewhere, as with --serial none")
         }
         if kernel != nil, firmware.isGiven { throw ValidationError("--kernel starts without firmware: no --bios, --vgabios or --boot") }
         if clockShift > 10 { throw ValidationError("--clock-shift is 0 to 10, not \(clockShift)") }
@@ -141,8 +145,13 @@ struct RunCommand: ParsableCommand {
         try connect(live, runner)
         runner?.start()
 
+        let input = HostInput(live)
+        let monitor = try MachineMonitor(
+            monitoring, machine: machine, board: machine.board ?? plane?.board, disks: setup.drives, live: live, input: input)
+
         let started = ContinuousClock.now
-        let outcome = try drive(machine, recorder)
+        let outcome = try drive(machine, recorder, monitor)
+        monitor.finish()
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
         engine.report(machine, seconds: elapsed.seconds)
@@ -181,8 +190,9 @@ struct RunCommand: ParsableCommand {
         }
     }
 
-    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?) throws -> PCMachine.Outcome {
+    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?, _ monitor: MachineMonitor) throws -> PCMachine.Outcome {
         while true {
+            monitor.serve()
             if let failure = recorder?.failure { throw failure }
             let next = min(until ?? .max, machine.cpu.position + 100_000_000)
             let outcome = try machine.run(until: next)

@@ -82,6 +82,11 @@ package final class PCIHost: PCIFunction {
         slots.sort { ($0.address.slot, $0.address.function) < ($1.address.slot, $1.address.function) }
     }
 
+    /// All functions and where they are, for a person to look at.
+    package var functions: [(address: PCIAddress, function: any PCIFunction)] {
+        slots.map { ($0.address, $0.function) }
+    }
+
     package func visitState(_ visitor: inout StateVisitor) { state.visit(&visitor) }
 
     package func reset() {
