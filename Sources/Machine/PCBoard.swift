@@ -56,8 +56,10 @@ package final class PCBoard {
         interruptLines = lines
         func isa(_ number: Int) -> IRQLine { IRQLine(lines, number) }
 
-        pit = PIT8254(irq: isa(0), scheduler: scheduler)
-        rtc = RTC146818(irq: isa(8), scheduler: scheduler, unixTime: configuration.date)
+        // The HPET can take the places of these two.
+        let hpet = HPET(timer: isa(0), clock: isa(8), ioAPIC: ioAPIC, scheduler: scheduler)
+        pit = PIT8254(irq: IRQLine(hpet, 0), scheduler: scheduler)
+        rtc = RTC146818(irq: IRQLine(hpet, 1), scheduler: scheduler, unixTime: configuration.date)
         pm = ACPIPM(sci: isa(9), scheduler: scheduler, pins: pins)
         serial0 = UART16550(
             name: "serial0", base: 0x3F8, irq: isa(4), scheduler: scheduler, channel: channel(.serial0))
@@ -73,6 +75,9 @@ package final class PCBoard {
         let piix4 = PIIX4Power()
         let vga = VGAFunction(pins: pins)
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
+        let parallel = ParallelPort(
+            name: "parallel0", base: 0x378, irq: isa(7), scheduler: scheduler, channel: channel(.parallel0))
+        let panic = PanicPort(channel: channel(.panic))
         let dma = DMA8237(memory: memory)
         let floppies = DriveInterface.floppy.numbers.map { number in media.first { Int($0.number) == number } }
         let floppy = FloppyController(media: floppies, irq: isa(6), dma: dma, scheduler: scheduler)
@@ -83,7 +88,8 @@ package final class PCBoard {
         diskFailures = pciDevices.failures(ide: ide, floppy: floppy)
         devices = [
             localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, ide, piix4,
-            vga, floppy,
+            vga, floppy, hpet,
+            parallel, panic,
         ] + pciDevices.functions + media
 
         localAPIC.attach(pic: pic, ioAPIC: ioAPIC)
@@ -164,7 +170,7 @@ package final class PCBoard {
         case .resetButton: resetButton
         case .nmiButton: nmiButton
         case .virtioConsole: pciDevices.console
-        case .debugConsole, .entropy: nil
+        case .debugConsole, .entropy, .parallel0, .panic: nil
         }
     }
 }

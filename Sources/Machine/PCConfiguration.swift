@@ -46,6 +46,9 @@ package enum Channel: UInt16, Sendable, CaseIterable {
     case resetButton = 10
     /// A non-maskable interrupt by the user.
     case nmiButton = 11
+    case parallel0 = 12
+    /// A crash of the guest's kernel.
+    case panic = 13
 
     /// The name that users see.
     package var name: String {
@@ -59,6 +62,8 @@ package enum Channel: UInt16, Sendable, CaseIterable {
         case .disk: "disk"
         case .resetButton: "reset-button"
         case .nmiButton: "nmi-button"
+        case .parallel0: "parallel0"
+        case .panic: "panic"
         case .entropy: "entropy"
         case .virtioConsole: "virtio-console"
         }

@@ -7,6 +7,10 @@ import Passthrough
 struct DeviceOptions: ParsableArguments {
     @Option(help: ArgumentHelp("A device: virtio-rng, or virtio-console. More than once for more.", valueName: "name"))
     var device: [OptionalDevice] = []
+    @Option(help: ArgumentHelp("The second serial port: file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    var serial2 = SerialOption.none
+    @Option(help: ArgumentHelp("What the guest prints on the parallel port goes to this file.", valueName: "file"))
+    var parallel: String?
     @Option(help: ArgumentHelp("The virtio console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
     var virtioConsole = SerialOption.none
 
@@ -31,8 +35,17 @@ enum HostConnections {
 
     /// What every live run has, whatever its options.
     static func connectCommon(_ live: LiveBoundary) {
+        live.register(source: Channel.panic.rawValue, name: Channel.panic.name, sink: PanicMessage())
         live.register(source: Channel.entropy.rawValue, name: Channel.entropy.name, sink: HostEntropy())
     }
+}
+
+/// Tells the user of a crash of the guest's kernel.
+final class PanicMessage: HostSink {
+    func send(_ bytes: [UInt8]) {
+        for byte in bytes { Message.say(byte & 1 != 0 ? "the guest's kernel has panicked" : "the guest has loaded its crash kernel") }
+    }
+    func ask(_ question: UInt32) -> UInt64 { 0 }
 }
 
 /// The host's random numbers.

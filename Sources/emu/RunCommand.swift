@@ -212,6 +212,11 @@ struct RunCommand: ParsableCommand {
                 sink: TeeSink(try FileBackend(path: debugcon), nil))
         }
         HostConnections.connectCommon(live)
+        if devices.serial2 != .none {
+            let second = try devices.serial2.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
+            HostConnections.connect(live, .serial1, second)
+        }
+        if let parallel = devices.parallel { HostConnections.connect(live, .parallel0, try FileBackend(path: parallel, option: "--parallel ")) }
         if devices.device.contains(.virtioConsole) {
             let console = try devices.virtioConsole.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
             HostConnections.connect(live, .virtioConsole, console)

@@ -15,9 +15,9 @@ struct BoardChipContractTests {
 
     enum Chip: String, CaseIterable, CustomTestStringConvertible {
         case uart, ps2, system, dma, fwCfg, pciHost, piix3, ide, piix4, vga, pic, lapic, ioAPIC, pit, rtc, pm
-        case virtioBlock, virtioEntropy, virtioConsole, ahci
+        case virtioBlock, virtioEntropy, virtioConsole, ahci, floppy, hpet, parallel, panic
         /// A battery keeps the clock's date; the I/O APIC's inputs are wires, which a reset does not move.
-        static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC }
+        static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC && $0 != .hpet }
         var testDescription: String { rawValue }
 
         private static func virtio(_ board: FakeBoard, _ function: any VirtioFunction) -> VirtioPCI {
@@ -114,6 +114,23 @@ struct BoardChipContractTests {
                 let chip = Self.virtio(board, console)
                 console.transport = chip
                 return Rig(board: board, device: chip, state: { chip.state }, receivers: [console])
+            case .floppy:
+                let dma = board.add(DMA8237(memory: board))
+                let chip = board.add(
+                    FloppyController(
+                        media: [MemoryMedium(sectors: 2880), nil], irq: board.line(6), dma: dma, scheduler: board.scheduler))
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip])
+            case .hpet:
+                let chip = board.add(
+                    HPET(timer: board.line(0), clock: board.line(8), ioAPIC: board, scheduler: board.scheduler))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .parallel:
+                let chip = board.add(
+                    ParallelPort(name: "parallel0", base: 0x378, irq: board.line(7), scheduler: board.scheduler, channel: board))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .panic:
+                let chip = board.add(PanicPort(channel: board))
+                return Rig(board: board, device: chip, state: { chip.state })
             case .ahci:
                 let host = board.add(PCIHost(bus: board.bus))
                 let chip = board.add(
