@@ -99,7 +99,7 @@ package final class DevicePlane: HostBoundary {
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
         // Devices go on while the CPU sleeps, until one of them has something for it.
         var moment = now
-        while pins.isEmpty, !host.quitRequested, !host.controlRequested {
+        while pins.isEmpty, !host.quitRequested, !host.isControlUrgent {
             synchronise(moment)
             scheduler.fireDue()
             try drainHost(moment)

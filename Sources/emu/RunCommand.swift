@@ -35,6 +35,8 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var firmware: FirmwareOptions
     @OptionGroup var devices: DeviceOptions
     @OptionGroup var monitoring: MonitorOptions
+    @Option(help: ArgumentHelp("The guest's screen: none, vnc=HOST:N[,PASSWORD] or sdl.", valueName: "display"))
+    var display = DisplayOption.none
     @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
     var memory = MemoryOption(bytes: 256 << 20)
     @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
@@ -149,8 +151,13 @@ struct RunCommand: ParsableCommand {
         let monitor = try MachineMonitor(
             monitoring, machine: machine, board: machine.board ?? plane?.board, disks: setup.drives, live: live, input: input)
 
+        let refresher = try display.open(input, quit: { live.requestQuit() }).map {
+            DisplayRefresher($0, vga: machine.vga, live: live)
+        }
+        monitor.whileStopped = { refresher?.refreshIfDue() }
+
         let started = ContinuousClock.now
-        let outcome = try drive(machine, recorder, monitor)
+        let outcome = try drive(machine, recorder, monitor, refresher)
         monitor.finish()
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
@@ -190,9 +197,10 @@ struct RunCommand: ParsableCommand {
         }
     }
 
-    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?, _ monitor: MachineMonitor) throws -> PCMachine.Outcome {
+    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?, _ monitor: MachineMonitor, _ refresher: DisplayRefresher?) throws -> PCMachine.Outcome {
         while true {
             monitor.serve()
+            refresher?.refreshIfDue()
             if let failure = recorder?.failure { throw failure }
             let next = min(until ?? .max, machine.cpu.position + 100_000_000)
             let outcome = try machine.run(until: next)

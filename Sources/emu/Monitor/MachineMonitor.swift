@@ -19,6 +19,8 @@ final class MachineMonitor {
     /// Programs that have ended the negotiation.
     private var ready: Set<Int> = []
     private(set) var isStopped = false
+    /// Called again and again while the machine is stopped.
+    var whileStopped: () -> Void = {}
     private var stoppedAt = ContinuousClock.now
 
     static let prompt = "(emu) "
@@ -49,7 +51,10 @@ final class MachineMonitor {
         repeat {
             live.takeControl()
             while let request = queue.take() { carryOut(request) }
-            if isStopped, !live.quitRequested { live.wait(nanoseconds: 50_000_000) }
+            if isStopped, !live.quitRequested {
+                live.wait(nanoseconds: 20_000_000)
+                whileStopped()
+            }
         } while isStopped && !live.quitRequested
     }
 
