@@ -45,7 +45,7 @@
             let count = Self.most.width * Self.most.height
             pixels = UnsafeMutablePointer<UInt32>.allocate(capacity: count)
             pixels.initialize(repeating: 0, count: count)
-            rfbLog = { _, _ in }
+            rfbLogEnable(0)
             guard let screen = rfbGetScreen(nil, nil, 640, 480, 8, 3, 4) else {
                 throw UserError("--display vnc: the server cannot be made")
             }
