@@ -10,8 +10,8 @@ struct DiskOptions: ParsableArguments {
         "A hard disk: a raw image; FILE,if=virtio connects it as ide (the usual way), ahci, virtio or virtio-legacy. More than once for more disks. It is not written, unless --writable.",
         valueName: "file[,if=…]"))
     var disk: [DiskOption] = []
-    @Option(help: ArgumentHelp("A CD-ROM: an ISO image.", valueName: "file"))
-    var cdrom: String?
+    @Option(help: ArgumentHelp("A CD-ROM: an ISO image. The first one is in the drive; the others can be put in by the monitor's change.", valueName: "file"))
+    var cdrom: [String] = []
     @Option(help: ArgumentHelp("A floppy disk: an image of 160K to 2.88M. Twice for drive B. It is not written, unless --writable.", valueName: "file"))
     var floppy: [String] = []
     @Option(help: ArgumentHelp("Keep the guest's changes of the (first) disk in this file instead of in memory.", valueName: "file"))
@@ -22,10 +22,11 @@ struct DiskOptions: ParsableArguments {
     var writable = false
 
     /// No drive has a medium.
-    var isEmpty: Bool { disk.isEmpty && cdrom == nil && floppy.isEmpty }
+    var isEmpty: Bool { disk.isEmpty && cdrom.isEmpty && floppy.isEmpty }
 
     func validate() throws {
         if floppy.count > 2 { throw ValidationError("--floppy can be given twice at most") }
+        if cdrom.count > 9 { throw ValidationError("--cdrom can be given 9 times at most") }
         for interface in DriveInterface.allCases {
             let most = interface == .ide ? Self.ideNumbers.count : interface.numbers.count
             if disk.count(where: { $0.interface == interface }) > most {
@@ -55,7 +56,13 @@ struct DiskOptions: ParsableArguments {
             let drive = DriveSettings(number: number, kind: .disk, interface: option.interface)
             files.append(try DriveFile(drive, option.path, options))
         }
-        if let cdrom { files.append(try DriveFile(DriveSettings(number: 2, kind: .cdrom), cdrom, DiskImage.Options())) }
+        for (index, path) in cdrom.enumerated() {
+            let drive =
+                index == 0
+                ? DriveSettings(number: 2, kind: .cdrom)
+                : DriveSettings(number: DriveInterface.disc.numbers.lowerBound + index - 1, kind: .cdrom, interface: .disc)
+            files.append(try DriveFile(drive, path, DiskImage.Options()))
+        }
         for (path, number) in zip(floppy, DriveInterface.floppy.numbers) {
             var options = DiskImage.Options()
             options.isWritable = writable
@@ -78,7 +85,7 @@ struct DiskOption: ExpressibleByArgument, Equatable {
         path = argument
         if let comma = argument.range(of: ",if=", options: .backwards) {
             path = String(argument[..<comma.lowerBound])
-            guard let known = DriveInterface(rawValue: String(argument[comma.upperBound...])), known != .floppy else { return nil }
+            guard let known = DriveInterface(rawValue: String(argument[comma.upperBound...])), known != .floppy, known != .disc else { return nil }
             interface = known
         }
         if path.isEmpty { return nil }

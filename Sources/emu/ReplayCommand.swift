@@ -68,8 +68,8 @@ struct ImageOptions: ParsableArguments {
 
     @Option(help: ArgumentHelp("A recorded disk image, if it is not where it was; as often as there are.", valueName: "file"))
     var disk: [String] = []
-    @Option(help: ArgumentHelp("The recorded CD-ROM, if it is not where it was.", valueName: "file"))
-    var cdrom: String?
+    @Option(help: ArgumentHelp("A recorded CD-ROM, if it is not where it was; as often as there are.", valueName: "file"))
+    var cdrom: [String] = []
 
     @Option(help: ArgumentHelp("A recorded floppy disk, if it is not where it was; as often as there are.", valueName: "file"))
     var floppy: [String] = []
@@ -86,7 +86,7 @@ struct ImageOptions: ParsableArguments {
         // By their order in the header: see `MachineSetup`.
         for (index, path) in disk.enumerated() { paths["disk#\(index)"] = path }
         for (index, path) in floppy.enumerated() { paths["floppy#\(index)"] = path }
-        if let cdrom { paths["cdrom#0"] = cdrom }
+        for (index, path) in cdrom.enumerated() { paths["cdrom#\(index)"] = path }
         if let kernel { paths["kernel"] = kernel }
         if let initrd { paths["initrd"] = initrd }
         return paths

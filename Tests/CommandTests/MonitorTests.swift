@@ -108,6 +108,7 @@ struct MonitorTests {
         #expect(client.command("info pic").contains("lapic.requests"))
         #expect(client.command("nonsense").contains("unknown command"))
         #expect(client.command("sendkey no-key").contains("there is no key"))
+        #expect(client.command("change cdrom /x").contains("there is no CD-ROM drive"))
         #expect(client.command("savevm a").contains("emu replay FILE --until POSITION --live"))
         #expect(!client.command("stop").contains("unknown"))
         let stopped = client.command("info status")

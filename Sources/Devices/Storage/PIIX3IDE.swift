@@ -3,7 +3,8 @@ import MachineState
 
 /// Function 1 of Intel's 82371SB (PIIX3, datasheet 290550): two IDE channels at the ISA addresses, with bus masters.
 ///
-/// As a host receiver it is told of failures of the host's files: a drive's number (0...3) in one byte.
+/// As a host receiver it is told of failures of the host's files: a drive's number (0...3) in one byte; and of discs that
+/// are changed: the number with bit 7 set, then which disc, `IDEDrive.noDisc` for none.
 package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     /// Everything the guest can observe beside the drives.
     package struct State {
@@ -93,7 +94,12 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     package func timerFired(_ timer: Int) { channels[timer >> 1 & 1].drives[timer & 1]?.timerFired() }
 
     package func receive(_ bytes: [UInt8]) {
-        guard let drive = bytes.first, drive < 4 else { return }
+        guard let first = bytes.first, first & 0x7F < 4 else { return }
+        let drive = first & 0x7F
+        if first & 0x80 != 0 {
+            if bytes.count > 1 { channels[Int(drive >> 1)].drives[Int(drive & 1)]?.change(disc: bytes[1]) }
+            return
+        }
         channels[Int(drive >> 1)].drives[Int(drive & 1)]?.hostFailed()
     }
 

@@ -13,12 +13,16 @@ package enum DriveInterface: String, Sendable, CaseIterable {
     /// The same for drivers of the legacy interface only.
     case virtioLegacy = "virtio-legacy"
 
+    /// Not in a drive yet: discs that may be put into the CD-ROM drive.
+    case disc
+
     /// The numbers of its drives.
     package var numbers: ClosedRange<Int> {
         switch self {
         case .ide: 0...3
         case .ahci: 4...9
         case .floppy: 12...13
+        case .disc: 24...31
         case .virtio, .virtioLegacy: 16...23
         }
     }
@@ -46,7 +50,9 @@ package struct DriveSettings: Sendable, Equatable {
     static func ideDrives(_ settings: [DriveSettings], _ images: [DiskImage]) -> [IDEDrive?] {
         DriveInterface.ide.numbers.map { number in
             settings.first { $0.number == number && $0.interface == .ide }.map { drive in
-                IDEDrive(kind: drive.kind, medium: images.first { Int($0.number) == number }, serial: drive.serial)
+                let others = drive.kind == .cdrom ? images.filter { DriveInterface.disc.numbers.contains(Int($0.number)) } : []
+                return IDEDrive(
+                    kind: drive.kind, medium: images.first { Int($0.number) == number }, serial: drive.serial, others: others)
             }
         }
     }

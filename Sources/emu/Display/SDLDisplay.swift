@@ -66,8 +66,8 @@
                 case SDL_QUIT: quit()
                 case SDL_KEYDOWN, SDL_KEYUP:
                     let isDown = SDL_EventType(event.type) == SDL_KEYDOWN
-                    // The guest's keyboard repeats by itself.
-                    if event.key.repeat == 0 { key(Int(event.key.keysym.scancode.rawValue), isDown) }
+                    // The host repeats keys that are held down.
+                    key(Int(event.key.keysym.scancode.rawValue), isDown)
                 case SDL_MOUSEMOTION:
                     if hasMouse { input.moveMouse(dx: Int(event.motion.xrel), dy: Int(event.motion.yrel)) }
                 case SDL_MOUSEBUTTONDOWN: button(Int(event.button.button), true)

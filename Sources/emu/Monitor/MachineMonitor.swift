@@ -91,6 +91,22 @@ final class MachineMonitor {
         event("RESUME")
     }
 
+    /// Puts in another disc, which must be one of those that the run began with: a recording names its images before it
+    /// begins. Nil takes the disc out.
+    func change(disc path: String?) throws {
+        let discs = disks.filter { $0.settings.kind == .cdrom }
+        guard !discs.isEmpty else { throw MonitorError("there is no CD-ROM drive: it comes with --cdrom") }
+        var number = IDEDrive.noDisc
+        if let path {
+            func standard(_ path: String) -> String { URL(fileURLWithPath: path).standardizedFileURL.path }
+            guard let index = discs.firstIndex(where: { standard($0.image.path) == standard(path) }) else {
+                throw MonitorError("\(path) is none of the discs that were given with --cdrom at the start")
+            }
+            number = UInt8(index)
+        }
+        live.push(source: Channel.disk.rawValue, bytes: [0x80 | 2, number])
+    }
+
     func quit() { live.requestQuit() }
 
     func screendump(_ path: String) throws { try Screenshot.save(machine.vga, output: path, text: false) }

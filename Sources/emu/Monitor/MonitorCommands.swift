@@ -72,6 +72,17 @@ enum MonitorCommands {
             monitor.input.press(.nmiButton)
             return ""
         },
+        Command(names: ["change"], usage: "change cdrom FILE", help: "put one of the discs of --cdrom into the drive") {
+            words, monitor in
+            guard words.count == 3, words[1] == "cdrom" else { throw MonitorError("change cdrom FILE") }
+            try monitor.change(disc: words[2])
+            return ""
+        },
+        Command(names: ["eject"], usage: "eject cdrom", help: "take the disc out") { words, monitor in
+            guard words.count == 2, words[1] == "cdrom" else { throw MonitorError("eject cdrom") }
+            try monitor.change(disc: nil)
+            return ""
+        },
         Command(names: ["savevm", "loadvm"], usage: "savevm, loadvm", help: "not there; says what is instead") { _, _ in
             throw MonitorError(reasonAgainstSnapshots)
         },

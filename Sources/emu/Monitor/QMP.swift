@@ -57,6 +57,15 @@ enum QMP {
             try monitor.screendump(path)
             return [String: Any]()
         },
+        "eject": { _, monitor in
+            try monitor.change(disc: nil)
+            return [String: Any]()
+        },
+        "blockdev-change-medium": { arguments, monitor in
+            guard let path = arguments["filename"] as? String else { throw Failure(text: "there is no filename") }
+            try monitor.change(disc: path)
+            return [String: Any]()
+        },
         "human-monitor-command": { arguments, monitor in
             guard let line = arguments["command-line"] as? String else { throw Failure(text: "there is no command-line") }
             do { return try MonitorCommands.carryOut(line, monitor) } catch { return "\(error)\n" }
