@@ -99,6 +99,11 @@ struct FirmwareTests {
         #expect(screen.output.contains("hello from the disk. the next sector!"), "\(screen.output)\(screen.errors)")
         #expect(try scratch.read("screen.png").starts(with: [0x89, 0x50, 0x4E, 0x47]))
 
+        let film = try Program.run("movie", file, "-o", scratch.path("film"))
+        let pictures = try FileManager.default.contentsOfDirectory(atPath: scratch.path("film")).sorted()
+        #expect(film.status == 0 && pictures.count > 1, "\(film.output)\(film.errors)")
+        #expect(try scratch.read("film/" + (pictures.last ?? "")) == scratch.read("screen.png"))
+
         // Another image is not the recorded one.
         try Data(count: 1 << 20).write(to: URL(fileURLWithPath: image))
         let wrong = try Program.run("verify", file)
