@@ -38,16 +38,19 @@ struct MovieCommand: ParsableCommand {
         var next: UInt64 = 0
         var last: Picture?
         var count = 0
-        // A position takes this long while the processor runs; idle time passes at one position.
-        let step = max(interval >> UInt64(machine.configuration.clockShift), 1)
+        // So many instructions take a picture's time while the processor runs; idle time passes in none, so that a guest
+        // that waits much needs shorter steps.
+        let step = min(max(interval >> UInt64(machine.configuration.clockShift), 1), 500_000)
         while true {
             let outcome = try session.run(until: machine.cpu.position + step)
             let time = machine.moment.time
-            if time >= next {
+            var isEnd = false
+            if case .ended = outcome { isEnd = true }
+            if time >= next || isEnd {
                 let picture = machine.vga.picture()
                 if let film {
-                    // A time in which nothing was executed is as many equal pictures; a minute of it is cut to a second.
-                    let missed = min((time - next) / interval + 1, UInt64(rate))
+                    // A time in which nothing was executed is as many equal pictures; more than a second of it is cut.
+                    let missed = min((max(time, next) - next) / interval + 1, UInt64(rate))
                     for _ in 0..<missed { try film.add(picture) }
                     count += Int(missed)
                 } else if picture != last {
@@ -58,7 +61,7 @@ struct MovieCommand: ParsableCommand {
                 last = picture
                 next = (time / interval + 1) * interval
             }
-            if case .ended = outcome { break }
+            if isEnd { break }
         }
         try film?.finish()
         Message.say("\(output): \(count) pictures of \(Message.seconds(machine.moment.time)) virtual time")
