@@ -17,12 +17,19 @@ let hot: [SwiftSetting] =
 let package = Package(
     name: "emu",
     products: [.executable(name: "emu", targets: ["emu"])],
+    // What a person does not need to run the main job: `swift build --traits VNC,SDL`.
+    traits: [
+        .trait(name: "VNC", description: "--display vnc=…, by libvncserver, which is under the GPL: so is the program then"),
+        .trait(name: "SDL", description: "--display sdl, a window, by SDL 2"),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     ],
     targets: [
         // C libraries and the few lines that Swift cannot say.
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CVNC", pkgConfig: "libvncserver", providers: [.apt(["libvncserver-dev"])]),
+        .systemLibrary(name: "CSDL", pkgConfig: "sdl2", providers: [.apt(["libsdl2-dev"])]),
         .target(name: "CHostOracle", path: "Tests/CHostOracle"),
 
         // Bottom up: nothing imports a target that is listed below it.
@@ -43,8 +50,10 @@ let package = Package(
         .executableTarget(
             name: "emu",
             dependencies: [
-                "GDBStub", "Machine", "Replay", "Passthrough", "Boundary", "Devices", "GuestX86", "CPUCore",
+                "GDBStub", "Machine", "Replay", "Passthrough", "Boundary", "Devices", "DeviceBus", "GuestX86", "CPUCore",
                 "MachineState",
+                .target(name: "CVNC", condition: .when(traits: ["VNC"])),
+                .target(name: "CSDL", condition: .when(traits: ["SDL"])),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: common),

@@ -148,8 +148,17 @@ package protocol HostBoundary: AnyObject {
     /// per moment, after the inputs.
     func endRequested(at now: Moment) -> EndReason?
 
+    /// The user wants the run loop to come back to its caller, which changes nothing in the machine. Never in a replay.
+    var controlRequested: Bool { get }
+
     /// Answers a question whose result the guest will see.
     func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64
+
+    /// Devices cut: `INS` with a repeat prefix, as one transaction. Fills `buffer` with elements of `width` bytes from one
+    /// port; returns which part of a disk image they are, if they are one.
+    func askBlock(
+        port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) -> ImageOrigin?
 
     /// Carries a guest effect out. Never changes the inside's state but by DMA.
     func send(_ effect: Effect, at now: Moment) throws(Divergence)
@@ -163,6 +172,21 @@ package protocol HostBoundary: AnyObject {
 
     /// The run is over for `reason`; nothing follows. The recording's last event.
     func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence)
+}
+
+extension HostBoundary {
+    package var controlRequested: Bool { false }
+
+    /// Element by element.
+    package func askBlock(
+        port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) -> ImageOrigin? {
+        for offset in stride(from: 0, through: buffer.count - Int(width), by: Int(width)) {
+            let value = try ask(.portRead(port: port, width: width), at: now)
+            for lane in 0..<Int(width) { buffer[offset + lane] = UInt8(truncatingIfNeeded: value >> UInt64(lane * 8)) }
+        }
+        return nil
+    }
 }
 
 /// The digest of one part of the machine.

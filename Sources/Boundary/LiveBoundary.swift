@@ -36,6 +36,13 @@ package final class LiveBoundary: HostBoundary, Sendable {
     private let hasNews = Atomic<Bool>(false)
     /// The virtual time at which the user wants to quit; `.max` for not yet.
     private let quitDue = Atomic<UInt64>(.max)
+    private let control = Atomic<Bool>(false)
+    /// A look at the screen is due: the run loop comes back when the CPU runs, but idle time is not cut for it.
+    private let look = Atomic<Bool>(false)
+    /// Called on the machine's thread while it waits for the host's clock, which it does in short steps then.
+    private let whileWaiting = Mutex<(@Sendable () -> Void)?>(nil)
+    /// Nanoseconds of the host's clock in which the machine was stopped by its user.
+    private let paused = Atomic<UInt64>(0)
     /// The moment when the queue was last found empty. Inputs of one moment are let in together, before anything else
     /// happens then: so their position and time alone say where they belong.
     private let drainedPosition = Atomic<UInt64>(.max)
@@ -93,6 +100,26 @@ package final class LiveBoundary: HostBoundary, Sendable {
         quitDue.store(due, ordering: .releasing)
         wake.signal()
     }
+    /// Asks the run loop to come back soon. From any thread.
+    package func requestControl() {
+        control.store(true, ordering: .releasing)
+        wake.signal()
+    }
+    /// The run loop has come back.
+    package func takeControl() {
+        control.store(false, ordering: .releasing)
+        look.store(false, ordering: .releasing)
+    }
+    /// Idle time is cut short for it.
+    package var isControlUrgent: Bool { control.load(ordering: .relaxed) }
+    package var controlRequested: Bool { isControlUrgent || look.load(ordering: .relaxed) }
+    /// Asks the run loop to come back for a look at the screen, which a recording must not show. From any thread.
+    package func requestLook() { look.store(true, ordering: .releasing) }
+    /// Says what is done while the machine waits, on its thread. It changes nothing in the machine.
+    package func onWait(_ action: @escaping @Sendable () -> Void) { whileWaiting.withLock { $0 = action } }
+    /// The host's clock has gone on while the machine stood still: virtual time does not run after it.
+    package func addPause(nanoseconds: UInt64) { paused.wrappingAdd(nanoseconds, ordering: .relaxed) }
+
     package var quitRequested: Bool { quitDue.load(ordering: .acquiring) <= virtualTime }
     package func endRequested(at now: Moment) -> EndReason? {
         if let origin, now.position == origin.position, now.time == origin.time { return nil }
@@ -145,7 +172,11 @@ package final class LiveBoundary: HostBoundary, Sendable {
         let (seconds, attoseconds) = (clock.now - started).components
         return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
     }
-    private var elapsed: UInt64 { hostTime - heldTime.load(ordering: .relaxed) + (origin?.time ?? 0) }
+    private var elapsed: UInt64 {
+        let stood = heldTime.load(ordering: .relaxed) + paused.load(ordering: .relaxed)
+        let all = hostTime
+        return (all > stood ? all - stood : 0) + (origin?.time ?? 0)
+    }
 
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
         while true {
@@ -157,8 +188,11 @@ package final class LiveBoundary: HostBoundary, Sendable {
             let host = elapsed
             if next <= host { return next }
             // Wait for the host's clock to come to `next`, or for news.
-            wake.wait(nanoseconds: min(next - host, 100_000_000))
+            let action = whileWaiting.withLock { $0 }
+            wake.wait(nanoseconds: min(next - host, action == nil ? 100_000_000 : 20_000_000))
+            action?()
             let news = shared.withLock { shared in shared.pending.contains { $0.due <= max(now.time, elapsed) } }
+            if isControlUrgent { return min(deadline, max(now.time + 1, min(elapsed, next))) }
             if news { return min(deadline, max(now.time + 1, min(elapsed, next))) }
         }
     }

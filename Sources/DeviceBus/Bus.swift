@@ -66,6 +66,16 @@ package final class Bus {
         return target.device.read(region: target.region, offset: target.offset, width: width)
     }
 
+    /// Reads elements of `width` bytes from one port until `buffer` is full. Returns which part of a disk image the bytes
+    /// are, if they are one.
+    package func readBlock(_ port: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer) -> ImageOrigin? {
+        if let target = target(.port, port), let device = target.device as? any BlockDevicePort {
+            return device.readBlock(region: target.region, offset: target.offset, width: width, into: buffer)
+        }
+        BlockPort.fill(buffer, width: width) { read(.port, port, width: width) }
+        return nil
+    }
+
     /// Writes `width` bytes; nothing there swallows them.
     package func write(_ space: Region.Space, _ address: UInt64, width: Int, value: UInt64) {
         guard let target = target(space, address) else {

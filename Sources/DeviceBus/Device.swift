@@ -62,3 +62,21 @@ package protocol Device: AnyObject {
     /// Saves, loads, digests or describes all that the guest can observe. Calls no other device.
     func visitState(_ visitor: inout StateVisitor)
 }
+
+/// A device with a data port that is read in blocks (`REP INSW`).
+package protocol BlockDevicePort: Device {
+    /// As many reads of `width` bytes at `offset` as fill `buffer`. Returns which part of a disk image the bytes are, if
+    /// they are one.
+    func readBlock(region: Int, offset: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer) -> ImageOrigin?
+}
+
+/// Blocks read element by element.
+package enum BlockPort {
+    /// Fills `buffer` with values of `width` bytes, little-endian.
+    package static func fill(_ buffer: UnsafeMutableRawBufferPointer, width: Int, _ read: () -> UInt64) {
+        for offset in stride(from: 0, through: buffer.count - width, by: width) {
+            let value = read()
+            for lane in 0..<width { buffer[offset + lane] = UInt8(truncatingIfNeeded: value >> UInt64(lane * 8)) }
+        }
+    }
+}

@@ -38,6 +38,12 @@ extension DMAPort {
     }
 }
 
+/// Where interrupt messages (MSI, MSI-X) go: a write of 32 bits to an address that is an interrupt controller's.
+package protocol MessageSink: AnyObject {
+    /// Delivers the message. One to an address that is no interrupt controller's is lost.
+    func deliver(address: UInt64, data: UInt32)
+}
+
 /// The CPU's pins, as the chips around it see them.
 package protocol CPUPins: AnyObject {
     /// The INTR line: an interrupt controller has a vector to offer.

@@ -22,7 +22,7 @@ package final class DevicePlane: HostBoundary {
     private let bus = Bus()
     private let pins = QueuedPins()
     private let memory = ForwardingDMA()
-    private let board: PCBoard
+    package let board: PCBoard
     private var now = Moment(position: 0, time: 0)
     /// Instructions between looks at the host's clock.
     private static let slice: Position = 20_000
@@ -37,9 +37,7 @@ package final class DevicePlane: HostBoundary {
         let channels = ChannelTable(host)
         board = PCBoard(
             bus: bus, scheduler: scheduler, pins: pins, memory: memory, memoryMap: memoryMap,
-            date: configuration.date, firmware: configuration.firmware,
-                drives: DriveSettings.drives(configuration.drives, media), media: media,
-            channel: channels.channel)
+            configuration: configuration, media: media, channel: channels.channel)
         channels.now = { [unowned self] in now }
         pins.reset = { [unowned self] in board.reset() }
         board.reset()
@@ -101,7 +99,7 @@ package final class DevicePlane: HostBoundary {
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
         // Devices go on while the CPU sleeps, until one of them has something for it.
         var moment = now
-        while pins.isEmpty, !host.quitRequested, !host.pause.isRequested {
+        while pins.isEmpty, !host.quitRequested, !host.pause.isRequested, !host.isControlUrgent {
             synchronise(moment)
             scheduler.fireDue()
             try drainHost(moment)
@@ -121,6 +119,8 @@ package final class DevicePlane: HostBoundary {
 
     package func endRequested(at now: Moment) -> EndReason? { host.endRequested(at: now) }
 
+    package var controlRequested: Bool { host.controlRequested }
+
     package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
         synchronise(now)
         switch question {
@@ -129,6 +129,13 @@ package final class DevicePlane: HostBoundary {
         case .interruptAcknowledge: return UInt64(board.localAPIC.acknowledge())
         case .host: return 0
         }
+    }
+
+    package func askBlock(
+        port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) -> ImageOrigin? {
+        synchronise(now)
+        return bus.readBlock(UInt64(port), width: Int(width), into: buffer)
     }
 
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {

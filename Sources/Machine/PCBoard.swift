@@ -23,6 +23,11 @@ package final class PCBoard {
     package let ide: PIIX3IDE
     /// In the order of reset, digest and snapshot.
     package let devices: [any Device]
+    /// PCI devices that the configuration may have or not.
+    private let pciDevices: PCIDevices
+    private let diskFailures: any HostReceiver
+    private let resetButton: Button
+    private let nmiButton: Button
     private let interruptLines: ISALines
     private let hasFirmware: Bool
 
@@ -32,18 +37,18 @@ package final class PCBoard {
     ///   - scheduler: their clock.
     ///   - pins: the CPU's pins.
     ///   - memory: guest RAM for bus masters.
-    ///   - date: of the real-time clock at power-on, seconds since 1970.
-    ///   - firmware: what firmware is told, that will set the chips up; without it they are left as firmware does.
-    ///   - drives: at the IDE channels, by number.
+    ///   - configuration: what the board has. With firmware, that sets the chips up; without, they are left as it does.
     ///   - media: the drives' images.
     ///   - channel: the way to the backend of each channel.
     package init(
-        bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap, date: UInt64,
-        firmware: FirmwareSettings? = nil, drives: [IDEDrive?] = [], media: [DiskImage] = [], channel: (Channel) -> any HostChannel
+        bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap,
+        configuration: PCConfiguration, media: [DiskImage] = [], channel: (Channel) -> any HostChannel
     ) {
         self.bus = bus
         self.scheduler = scheduler
-        hasFirmware = firmware != nil
+        resetButton = Button { [unowned pins] in pins.requestReset() }
+        nmiButton = Button { [unowned pins] in pins.raiseNMI() }
+        hasFirmware = configuration.firmware != nil
         localAPIC = LocalAPIC(scheduler: scheduler, pins: pins)
         pic = PIC8259()
         ioAPIC = IOAPIC()
@@ -51,8 +56,10 @@ package final class PCBoard {
         interruptLines = lines
         func isa(_ number: Int) -> IRQLine { IRQLine(lines, number) }
 
-        pit = PIT8254(irq: isa(0), scheduler: scheduler)
-        rtc = RTC146818(irq: isa(8), scheduler: scheduler, unixTime: date)
+        // The HPET can take the places of these two.
+        let hpet = HPET(timer: isa(0), clock: isa(8), ioAPIC: ioAPIC, scheduler: scheduler)
+        pit = PIT8254(irq: IRQLine(hpet, 0), scheduler: scheduler)
+        rtc = RTC146818(irq: IRQLine(hpet, 1), scheduler: scheduler, unixTime: configuration.date)
         pm = ACPIPM(sci: isa(9), scheduler: scheduler, pins: pins)
         serial0 = UART16550(
             name: "serial0", base: 0x3F8, irq: isa(4), scheduler: scheduler, channel: channel(.serial0))
@@ -63,15 +70,27 @@ package final class PCBoard {
         pciHost = PCIHost(bus: bus)
         let piix3 = PIIX3(
             isaLines: (0..<16).map(isa), apicLines: (16..<20).map { [ioAPIC] in IRQLine(ioAPIC, $0) })
-        ide = PIIX3IDE(drives: drives, primary: isa(14), secondary: isa(15), memory: memory, scheduler: scheduler)
+        ide = PIIX3IDE(
+            drives: DriveSettings.ideDrives(configuration.drives, media), primary: isa(14), secondary: isa(15), memory: memory, scheduler: scheduler)
         let piix4 = PIIX4Power()
         let vga = VGAFunction(pins: pins)
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
-        let dma = DMA8237()
+        let parallel = ParallelPort(
+            name: "parallel0", base: 0x378, irq: isa(7), scheduler: scheduler, channel: channel(.parallel0))
+        let panic = PanicPort(channel: channel(.panic))
+        let dma = DMA8237(memory: memory)
+        let floppies = DriveInterface.floppy.numbers.map { number in media.first { Int($0.number) == number } }
+        let floppy = FloppyController(media: floppies, irq: isa(6), dma: dma, scheduler: scheduler)
+        let pciDevices = PCIDevices(
+            configuration, media: media, host: pciHost, piix3: piix3, messages: localAPIC, memory: memory,
+            scheduler: scheduler, channel: channel)
+        self.pciDevices = pciDevices
+        diskFailures = pciDevices.failures(ide: ide, floppy: floppy)
         devices = [
             localAPIC, pic, ioAPIC, pit, rtc, pm, serial0, serial1, ps2, fwCfg, system, dma, pciHost, piix3, ide, piix4,
-            vga,
-        ] + media
+            vga, floppy, hpet,
+            parallel, panic,
+        ] + pciDevices.functions + media
 
         localAPIC.attach(pic: pic, ioAPIC: ioAPIC)
         for device in devices {
@@ -83,12 +102,14 @@ package final class PCBoard {
         pciHost.add(vga, at: PCIAddress(slot: 2))
         pciHost.shadowChanged = { pins.setShadow($0) }
         pciHost.add(piix4, at: PCIAddress(slot: 1, function: 3))
+        pciDevices.plugIn()
         pciHost.resetControl = PCIHost.ResetControl(
             read: { [pm] in pm.resetControl }, write: { [pm] in pm.writeResetControl($0) })
         piix4.baseChanged = { [pm] in pm.move(to: $0, on: bus) }
         pciHost.mappingsChanged = { [pm] in pm.updateMapping(on: bus) }
         describe(memoryMap)
-        if let firmware { describe(firmware, memoryMap) }
+        describe(floppies)
+        if let firmware = configuration.firmware { describe(firmware, memoryMap) }
     }
 
     /// What firmware finds in fw_cfg and CMOS.
@@ -98,6 +119,13 @@ package final class PCBoard {
         rtc.setCMOS(0x3D, UInt8(truncatingIfNeeded: order))
         rtc.setCMOS(0x38, UInt8(truncatingIfNeeded: order >> 8) << 4 | 1)
         for file in FirmwareTables.files(map) + firmware.files { fwCfg.add(file: file.name, data: file.bytes) }
+    }
+
+    /// CMOS says which floppy drives there are: types in half bytes, the count in the equipment byte.
+    private func describe(_ floppies: [DiskImage?]) {
+        let types = floppies.map { $0.flatMap { FloppyController.Geometry(sectors: $0.sectorCount)?.type } ?? 0 }
+        rtc.setCMOS(0x10, types[0] << 4 | types[1])
+        if types[0] != 0 { rtc.setCMOS(0x14, 0x07 | (types[1] != 0 ? 0x40 : 0)) }
     }
 
     /// CMOS and fw_cfg say how much RAM there is.
@@ -138,10 +166,20 @@ package final class PCBoard {
         case .keyboard: ps2.keyboardReceiver
         case .mouse: ps2.mouseReceiver
         case .powerButton: pm
-        case .disk: ide
-        case .debugConsole: nil
+        case .disk: diskFailures
+        case .resetButton: resetButton
+        case .nmiButton: nmiButton
+        case .virtioConsole: pciDevices.console
+        case .debugConsole, .entropy, .parallel0, .panic: nil
         }
     }
+}
+
+/// Any input is a press.
+private final class Button: HostReceiver {
+    private let press: () -> Void
+    init(_ press: @escaping () -> Void) { self.press = press }
+    func receive(_ bytes: [UInt8]) { press() }
 }
 
 /// ISA interrupts go to both controllers: 8259A input n, and I/O APIC input n, but for the timer, which is input 2.

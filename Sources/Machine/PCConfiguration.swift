@@ -21,8 +21,10 @@ package struct PCConfiguration: Sendable, Equatable {
     /// The CPU starts in firmware, which finds the hardware as it is after power-on; nil for a kernel that is entered
     /// directly.
     package var firmware: FirmwareSettings?
-    /// Drives at the IDE channels, in the order of their numbers.
+    /// In the order of their numbers.
     package var drives: [DriveSettings] = []
+    /// In the order of their slots.
+    package var devices: [OptionalDevice] = []
 
     package init() {}
 }
@@ -37,6 +39,16 @@ package enum Channel: UInt16, Sendable, CaseIterable {
     case powerButton = 6
     /// Failures of the host's files: a drive's number.
     case disk = 7
+    /// Random numbers of the host.
+    case entropy = 8
+    /// The virtio console.
+    case virtioConsole = 9
+    case resetButton = 10
+    /// A non-maskable interrupt by the user.
+    case nmiButton = 11
+    case parallel0 = 12
+    /// A crash of the guest's kernel.
+    case panic = 13
 
     /// The name that users see.
     package var name: String {
@@ -48,6 +60,20 @@ package enum Channel: UInt16, Sendable, CaseIterable {
         case .serial1: "serial1"
         case .powerButton: "power-button"
         case .disk: "disk"
+        case .resetButton: "reset-button"
+        case .nmiButton: "nmi-button"
+        case .parallel0: "parallel0"
+        case .panic: "panic"
+        case .entropy: "entropy"
+        case .virtioConsole: "virtio-console"
         }
     }
+}
+
+/// Devices that a machine has if the user wants them. The raw values are in recordings and on the command line.
+package enum OptionalDevice: String, Sendable, CaseIterable {
+    /// A virtio source of random numbers.
+    case virtioEntropy = "virtio-rng"
+    /// A virtio console, Linux's hvc0.
+    case virtioConsole = "virtio-console"
 }

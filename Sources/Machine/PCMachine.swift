@@ -82,9 +82,7 @@ package final class PCMachine {
         case .inputs:
             board = PCBoard(
                 bus: bus, scheduler: scheduler, pins: link, memory: link, memoryMap: memoryMap,
-                date: configuration.date, firmware: configuration.firmware,
-                drives: DriveSettings.drives(configuration.drives, media), media: media,
-                channel: channels.channel)
+                configuration: configuration, media: media, channel: channels.channel)
         case .devices: board = nil
         }
         link.machine = self
@@ -176,7 +174,7 @@ package final class PCMachine {
                 seen = Moment(position: .max, time: .max)
                 continue
             }
-            if now.position >= stop { return .positionReached }
+            if now.position >= stop || door.controlRequested { return .positionReached }
             if let pauseSwitch, pauseSwitch.isRequested {
                 if isIdle { return .positionReached }
                 // At the next place: interrupts that are due are taken first.
@@ -324,6 +322,9 @@ package final class PCMachine {
         func portRead(_ port: UInt16, width: Int) -> UInt64 {
             machine.read(.port, UInt64(port), width, .portRead(port: port, width: UInt8(width)))
         }
+        func portReadBlock(_ port: UInt16, width: Int, into buffer: UnsafeMutableRawBufferPointer) {
+            machine.readBlock(port, width, buffer)
+        }
         func portWrite(_ port: UInt16, width: Int, value: UInt64) {
             machine.write(
                 .port, UInt64(port), width, value, .portWrite(port: port, width: UInt8(width), value: value))
@@ -375,6 +376,23 @@ package final class PCMachine {
         do { return try door.ask(question, at: now) } catch {
             park(error)
             return 0
+        }
+    }
+
+    private func readBlock(_ port: UInt16, _ width: Int, _ buffer: UnsafeMutableRawBufferPointer) {
+        let now = exactMoment
+        if board != nil || bus.target(.port, UInt64(port)) != nil {
+            scheduler.now = now.time
+            _ = bus.readBlock(UInt64(port), width: width, into: buffer)
+        } else {
+            do { _ = try door.askBlock(port: port, width: UInt8(width), into: buffer, at: now) } catch {
+                park(error)
+                buffer.initializeMemory(as: UInt8.self, repeating: 0)
+            }
+        }
+        if !deviceStops.isEmpty {
+            let first = (0..<width).reduce(UInt64(0)) { $0 | UInt64(buffer[$1]) << UInt64($1 * 8) }
+            noteAccess(true, UInt64(port), width, isWrite: false, first)
         }
     }
 

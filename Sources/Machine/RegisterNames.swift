@@ -16,8 +16,8 @@ final class RegisterNames: @unchecked Sendable {
         let nothing = self.nothing
         if let map = try? MemoryMap(size: 16 << 20) {
             board = PCBoard(
-                bus: bus, scheduler: scheduler, pins: nothing, memory: nothing, memoryMap: map, date: 0,
-                channel: { _ in nothing })
+                bus: bus, scheduler: scheduler, pins: nothing, memory: nothing, memoryMap: map,
+                configuration: PCConfiguration(), channel: { _ in nothing })
         } else {
             board = nil
         }

@@ -39,9 +39,10 @@ package final class NullBackend: SerialBackend {
 /// Output to a file, no input.
 package final class FileBackend: SerialBackend {
     private let descriptor: Int32
-    package init(path: String) throws {
+    /// - Parameter option: what the path follows in a message.
+    package init(path: String, option: String = "--serial file:") throws {
         descriptor = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0o644)
-        if descriptor < 0 { throw BackendError.system("--serial file:\(path): cannot be created") }
+        if descriptor < 0 { throw BackendError.system("\(option)\(path): cannot be created") }
     }
     deinit { close(descriptor) }
     package func send(_ bytes: [UInt8]) { _ = writeAll(descriptor, bytes) }

@@ -37,15 +37,20 @@ package struct LogEvent: Sendable, Equatable {
         case shadow = 19
         /// The linear frame buffer is at `value`.
         case videoBase = 20
+        /// A block read from a port (`REP INSW`), its data in `bytes`. `width`: bytes in all, and in bits 31...24 bytes of
+        /// an element.
+        case portBlock = 21
+        /// The same, of data that is in a disk image: `value` has the image's number in its top byte, and the offset.
+        case portImage = 22
         /// A debugger's user changes RAM at physical address `address` to `bytes`.
         case editMemory = 32
         /// The same for register number `address`.
         case editRegister = 33
 
-        /// A transaction of the CPU: has a PC, a width and a value, and no bytes.
+        /// A transaction of the CPU: has a PC, a width and a value.
         package var isTransaction: Bool {
             switch self {
-            case .portRead, .portWrite, .memoryRead, .memoryWrite, .interruptAcknowledge, .answer: true
+            case .portRead, .portWrite, .memoryRead, .memoryWrite, .interruptAcknowledge, .answer, .portBlock, .portImage: true
             default: false
             }
         }
@@ -61,7 +66,7 @@ package struct LogEvent: Sendable, Equatable {
         package var isDMA: Bool { self == .dmaRead || self == .dmaWrite || self == .dmaImage }
         package var hasBytes: Bool {
             switch self {
-            case .input, .digest, .end, .dmaWrite, .dmaRead, .editMemory, .editRegister: true
+            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .editMemory, .editRegister: true
             default: false
             }
         }
@@ -88,6 +93,8 @@ package struct LogEvent: Sendable, Equatable {
             case .dmaImage: "dma-image"
             case .shadow: "shadow"
             case .videoBase: "video-base"
+            case .portBlock: "port-block"
+            case .portImage: "port-image"
             case .editMemory: "edit-memory"
             case .editRegister: "edit-register"
             }

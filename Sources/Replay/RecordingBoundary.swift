@@ -7,6 +7,8 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     private let writer: LogWriter
     private let header: LogHeader
     private var isInTransaction = false
+    /// Data of a disk image is named instead of kept from so many bytes on.
+    private static let leastReference = 64
     /// Bytes sent at the inputs cut, as a digest: a replay must send the same.
     private var output = StateDigest()
     /// The inside's RAM, for the device plane's DMA.
@@ -73,6 +75,8 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
 
     package func endRequested(at now: Moment) -> EndReason? { inner.endRequested(at: now) }
 
+    package var controlRequested: Bool { inner.controlRequested }
+
     package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
         self.now = now
         isInTransaction = true
@@ -82,6 +86,25 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         event.value = value
         writer.append(event)
         return value
+    }
+
+    package func askBlock(
+        port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) -> ImageOrigin? {
+        self.now = now
+        isInTransaction = true
+        defer { isInTransaction = false }
+        let origin = try inner.askBlock(port: port, width: width, into: buffer, at: now)
+        var event = LogEvent(block: port, width: width, count: buffer.count, event(.portBlock, now), pc: now.pc)
+        // A few bytes cost less than their place.
+        if let origin, buffer.count >= Self.leastReference {
+            event.kind = .portImage
+            event.value = UInt64(origin.image) << 56 | origin.offset
+        } else {
+            event.bytes = Array(buffer)
+        }
+        writer.append(event)
+        return origin
     }
 
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
@@ -132,8 +155,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     }
     package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
         memory?.dmaWrite(address, from: buffer)
-        // A few bytes cost less than their place.
-        guard let origin, buffer.count >= 64 else { return logDMA(.dmaWrite, address, buffer) }
+        guard let origin, buffer.count >= Self.leastReference else { return logDMA(.dmaWrite, address, buffer) }
         var event = event(.dmaImage, now)
         event.within = isInTransaction
         event.address = address
@@ -216,6 +238,18 @@ extension LogEvent {
         case .interruptAcknowledge: kind = .interruptAcknowledge
         }
     }
+
+    /// A block read of `count` bytes in elements of `width`, without what was read.
+    init(block port: UInt16, width: UInt8, count: Int, _ base: LogEvent, pc: UInt64) {
+        self = base
+        kind = .portBlock
+        self.pc = pc
+        address = UInt64(port)
+        self.width = UInt32(count) & 0xFF_FFFF | UInt32(width) << 24
+    }
+    /// Of a block read: bytes in all, and bytes of an element.
+    package var blockLength: Int { Int(width & 0xFF_FFFF) }
+    package var elementWidth: Int { Int(width >> 24) }
 
     /// A write of the devices cut; nil for what the inputs cut sends.
     init?(_ effect: Effect, _ base: LogEvent, pc: UInt64) {

@@ -203,6 +203,50 @@ package final class ReplayBoundary: HostBoundary {
         return event?.value ?? 0
     }
 
+    package func askBlock(
+        port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) -> ImageOrigin? {
+        try takeWithin(now)
+        if let event = next, event.kind == .portRead { return try askElements(port, width, buffer, now) }
+        var actual = LogEvent(
+            block: port, width: width, count: buffer.count, LogEvent(.portBlock, position: now.position), pc: now.pc)
+        if let event = next, event.kind == .portImage { actual.kind = .portImage }
+        let found = try expect(actual, now)
+        asksAnswered += 1
+        guard let found else {
+            buffer.initializeMemory(as: UInt8.self, repeating: 0)
+            return nil
+        }
+        if found.kind == .portImage {
+            let origin = ImageOrigin(image: UInt8(found.value >> 56), offset: found.value & (1 << 56 - 1))
+            guard readImage(origin, buffer) else { throw unreadable(origin, buffer.count, now) }
+        } else {
+            guard found.bytes.count == buffer.count else {
+                throw divergence(
+                    now, names(actual), expected: "\(found.bytes.count) bytes", actual: "\(buffer.count) bytes")
+            }
+            buffer.copyBytes(from: found.bytes)
+        }
+        return nil
+    }
+
+    /// Recordings of earlier versions have an event for each element.
+    private func askElements(
+        _ port: UInt16, _ width: UInt8, _ buffer: UnsafeMutableRawBufferPointer, _ now: Moment
+    ) throws(Divergence) -> ImageOrigin? {
+        for offset in stride(from: 0, through: buffer.count - Int(width), by: Int(width)) {
+            let value = try ask(.portRead(port: port, width: width), at: now)
+            for lane in 0..<Int(width) { buffer[offset + lane] = UInt8(truncatingIfNeeded: value >> UInt64(lane * 8)) }
+        }
+        return nil
+    }
+
+    private func unreadable(_ origin: ImageOrigin, _ count: Int, _ now: Moment) -> Divergence {
+        divergence(
+            now, "disk image \(origin.image)", expected: "\(count) bytes at offset \(origin.offset)",
+            actual: "they cannot be read")
+    }
+
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
         if case .host(let source, let bytes) = effect {
             output.mix(UInt64(source))
@@ -275,9 +319,7 @@ package final class ReplayBoundary: HostBoundary {
         var bytes = [UInt8](repeating: 0, count: Int(min(event.width, 1 << 20)))
         let origin = ImageOrigin(image: UInt8(truncatingIfNeeded: event.pc), offset: event.value)
         guard bytes.withUnsafeMutableBytes({ readImage(origin, $0) }) else {
-            throw divergence(
-                now, "disk image \(origin.image)", expected: "\(bytes.count) bytes at offset \(origin.offset)",
-                actual: "they cannot be read")
+            throw unreadable(origin, bytes.count, now)
         }
         return .dmaWrite(address: event.address, bytes: bytes)
     }

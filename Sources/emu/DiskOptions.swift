@@ -1,14 +1,19 @@
 import ArgumentParser
+import Devices
 import Foundation
 import Machine
 import Replay
 
 /// Options of `run` about drives.
 struct DiskOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("A hard disk: a raw image. Twice for a second one. It is not written, unless --writable.", valueName: "file"))
-    var disk: [String] = []
-    @Option(help: ArgumentHelp("A CD-ROM: an ISO image.", valueName: "file"))
-    var cdrom: String?
+    @Option(help: ArgumentHelp(
+        "A hard disk: a raw image; FILE,if=virtio connects it as ide (the usual way), ahci, virtio or virtio-legacy. More than once for more disks. It is not written, unless --writable.",
+        valueName: "file[,if=…]"))
+    var disk: [DiskOption] = []
+    @Option(help: ArgumentHelp("A CD-ROM: an ISO image. The first one is in the drive; the others can be put in by the monitor's change.", valueName: "file"))
+    var cdrom: [String] = []
+    @Option(help: ArgumentHelp("A floppy disk: an image of 160K to 2.88M. Twice for drive B. It is not written, unless --writable.", valueName: "file"))
+    var floppy: [String] = []
     @Option(help: ArgumentHelp("Keep the guest's changes of the (first) disk in this file instead of in memory.", valueName: "file"))
     var overlay: String?
     @Option(help: ArgumentHelp("The most an overlay may hold: MiB, or with K, M or G.", valueName: "size"))
@@ -17,26 +22,73 @@ struct DiskOptions: ParsableArguments {
     var writable = false
 
     /// No drive has a medium.
-    var isEmpty: Bool { disk.isEmpty && cdrom == nil }
+    var isEmpty: Bool { disk.isEmpty && cdrom.isEmpty && floppy.isEmpty }
 
     func validate() throws {
-        if disk.count > 3 { throw ValidationError("--disk can be given three times at most") }
+        if floppy.count > 2 { throw ValidationError("--floppy can be given twice at most") }
+        if cdrom.count > 9 { throw ValidationError("--cdrom can be given 9 times at most") }
+        for interface in DriveInterface.allCases {
+            let most = interface == .ide ? Self.ideNumbers.count : interface.numbers.count
+            if disk.count(where: { $0.interface == interface }) > most {
+                throw ValidationError("--disk …,if=\(interface.rawValue) can be given \(most) times at most")
+            }
+        }
         if overlay != nil, disk.isEmpty { throw ValidationError("--overlay needs a --disk") }
         if overlay != nil, writable { throw ValidationError("--overlay and --writable exclude each other") }
     }
 
-    /// Disks are drives 0, 1 and 3, the CD-ROM is drive 2.
+    /// Disks are drives 0, 1 and 3 of the IDE channels, the CD-ROM is drive 2.
+    private static let ideNumbers = [0, 1, 3]
+
     func images() throws -> [DriveFile] {
         var files: [DriveFile] = []
-        for (index, path) in disk.enumerated() {
+        var used: Set<Int> = []
+        for (index, option) in disk.enumerated() {
+            let numbers = option.interface == .ide ? Self.ideNumbers : Array(option.interface.numbers)
+            guard let number = numbers.first(where: { !used.contains($0) }) else {
+                throw ValidationError("--disk \(option.path): there are too many disks")
+            }
+            used.insert(number)
             var options = DiskImage.Options()
             options.isWritable = writable
             options.overlay = index == 0 ? overlay : nil
             options.overlayLimit = overlayLimit.bytes
-            files.append(try DriveFile(DriveSettings(number: [0, 1, 3][index], kind: .disk), path, options))
+            let drive = DriveSettings(number: number, kind: .disk, interface: option.interface)
+            files.append(try DriveFile(drive, option.path, options))
         }
-        if let cdrom { files.append(try DriveFile(DriveSettings(number: 2, kind: .cdrom), cdrom, DiskImage.Options())) }
+        for (index, path) in cdrom.enumerated() {
+            let drive =
+                index == 0
+                ? DriveSettings(number: 2, kind: .cdrom)
+                : DriveSettings(number: DriveInterface.disc.numbers.lowerBound + index - 1, kind: .cdrom, interface: .disc)
+            files.append(try DriveFile(drive, path, DiskImage.Options()))
+        }
+        for (path, number) in zip(floppy, DriveInterface.floppy.numbers) {
+            var options = DiskImage.Options()
+            options.isWritable = writable
+            let file = try DriveFile(DriveSettings(number: number, kind: .disk, interface: .floppy), path, options)
+            guard FloppyController.Geometry(sectors: file.image.sectorCount) != nil else {
+                throw UserError("--floppy \(path): \(file.image.size) bytes are no floppy disk's size (1474560 are usual)")
+            }
+            files.append(file)
+        }
         return files.sorted { $0.settings.number < $1.settings.number }
+    }
+}
+
+/// `--disk FILE[,if=INTERFACE]`.
+struct DiskOption: ExpressibleByArgument, Equatable {
+    var path: String
+    var interface = DriveInterface.ide
+
+    init?(argument: String) {
+        path = argument
+        if let comma = argument.range(of: ",if=", options: .backwards) {
+            path = String(argument[..<comma.lowerBound])
+            guard let known = DriveInterface(rawValue: String(argument[comma.upperBound...])), known != .floppy, known != .disc else { return nil }
+            interface = known
+        }
+        if path.isEmpty { return nil }
     }
 }
 
@@ -50,7 +102,7 @@ struct DriveFile {
         options.isReadOnly = settings.kind == .cdrom
         self.settings = settings
         do { image = try DiskImage(path: path, number: settings.number, options: options) } catch {
-            throw UserError("--\(settings.kind == .disk ? "disk" : "cdrom") \(error)")
+            throw UserError("--\(settings.role.filter { !$0.isNumber }) \(error)")
         }
     }
 
@@ -63,18 +115,24 @@ struct DriveFile {
 }
 
 extension [DriveSettings] {
-    /// As a setting in the header, such as "0:disk,2:cdrom".
-    var text: String { map { "\($0.number):\($0.kind == .disk ? "disk" : "cdrom")" }.joined(separator: ",") }
+    /// As a setting in the header, such as "0:disk,2:cdrom,16:disk:virtio".
+    var text: String {
+        map { drive in
+            let place = drive.interface == .ide ? "" : ":\(drive.interface.rawValue)"
+            return "\(drive.number):\(drive.kind == .disk ? "disk" : "cdrom")\(place)"
+        }.joined(separator: ",")
+    }
 
     /// Nil for a text that is not one.
     init?(text: String) {
         self = []
         for part in text.split(separator: ",") {
             let fields = part.split(separator: ":")
-            guard fields.count == 2, let number = Int(fields[0]), (0..<4).contains(number),
-                fields[1] == "disk" || fields[1] == "cdrom"
+            guard fields.count == 2 || fields.count == 3, let number = Int(fields[0]),
+                let interface = fields.count == 2 ? .ide : DriveInterface(rawValue: String(fields[2])),
+                interface.numbers.contains(number), fields[1] == "disk" || fields[1] == "cdrom"
             else { return nil }
-            append(DriveSettings(number: number, kind: fields[1] == "disk" ? .disk : .cdrom))
+            append(DriveSettings(number: number, kind: fields[1] == "disk" ? .disk : .cdrom, interface: interface))
         }
     }
 }

@@ -13,7 +13,7 @@ enum EventText {
     /// Device and register an event is about.
     static func device(_ event: LogEvent) -> (device: String, register: String?)? {
         switch event.kind {
-        case .portRead, .portWrite: names(.port, event.address)
+        case .portRead, .portWrite, .portBlock, .portImage: names(.port, event.address)
         case .memoryRead, .memoryWrite: names(.memory, event.address)
         case .input, .answer: Channel(rawValue: UInt16(truncatingIfNeeded: event.address)).map { ($0.name, nil) }
         default: nil
@@ -24,7 +24,7 @@ enum EventText {
     static func place(_ event: LogEvent) -> String {
         let kind = event.kind.name
         switch event.kind {
-        case .portRead, .portWrite, .memoryRead, .memoryWrite:
+        case .portRead, .portWrite, .memoryRead, .memoryWrite, .portBlock, .portImage:
             let named = device(event).map { " (\($0.device)\($0.register.map { " " + $0 } ?? ""))" } ?? ""
             return "\(kind) \(hex(event.address))\(named)"
         default: return device(event).map { "\(kind) \($0.device)" } ?? kind
@@ -43,6 +43,12 @@ enum EventText {
         switch event.kind {
         case .portRead, .portWrite, .memoryRead, .memoryWrite:
             return "\(start) pc=\(hex(event.pc)) \(event.kind.name) \(hex(event.address))\(place) w\(event.width) \(hex(event.value, Int(event.width) * 2))"
+        case .portBlock, .portImage:
+            let what = "\(event.blockLength) bytes"
+            let data =
+                event.kind == .portBlock
+                ? bytes(Array(event.bytes.prefix(16))) : "of image \(event.value >> 56) at \(event.value & (1 << 56 - 1))"
+            return "\(start) pc=\(hex(event.pc)) \(event.kind.name) \(hex(event.address))\(place) w\(event.elementWidth) \(what) \(data)"
         case .interruptAcknowledge: return "\(start) pc=\(hex(event.pc)) \(event.kind.name) vector \(hex(event.value, 2))"
         case .interruptLine: return "\(start) \(event.kind.name) \(event.value)"
         case .input: return "\(start) \(event.kind.name)\(place) \(bytes(event.bytes))"
@@ -78,6 +84,11 @@ enum EventText {
             fields.append("\"address\":\"\(hex(event.address))\"")
             fields.append("\"width\":\(event.width)")
             fields.append("\"value\":\"\(hex(event.value))\"")
+        case .portBlock, .portImage:
+            fields.append("\"address\":\"\(hex(event.address))\",\"width\":\(event.elementWidth),\"length\":\(event.blockLength)")
+            if event.kind == .portImage {
+                fields.append("\"image\":\(event.value >> 56),\"offset\":\(event.value & (1 << 56 - 1))")
+            }
         case .dmaRead, .dmaWrite, .editMemory, .editRegister: fields.append("\"address\":\"\(hex(event.address))\"")
         case .dmaImage:
             fields.append("\"address\":\"\(hex(event.address))\",\"width\":\(event.width)")

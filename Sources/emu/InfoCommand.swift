@@ -17,11 +17,15 @@ struct InfoCommand: ParsableCommand {
         let header = reader.header
         var counts: [LogEvent.Kind: UInt64] = [:]
         var bytes: [String: UInt64] = [:]
+        // Data of disk images that is in the log by its place.
+        var referenced: UInt64 = 0
         var position: UInt64 = 0
         var skipped: UInt64 = 0
         try reader.forEachEvent { _, event in
             counts[event.kind, default: 0] += 1
             if event.kind == .input { bytes[EventText.device(event)?.device ?? "?", default: 0] += UInt64(event.bytes.count) }
+            if event.kind == .dmaImage { referenced += UInt64(event.width) }
+            if event.kind == .portImage { referenced += UInt64(event.blockLength) }
             position = event.position
             if !event.kind.isTransaction { skipped = event.skipped }
             return true
@@ -39,6 +43,7 @@ struct InfoCommand: ParsableCommand {
                 "settings": Dictionary(header.settings.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 }),
                 "images": header.images.map { ["role": $0.role, "path": $0.path, "size": $0.size, "sha256": $0.digest] },
             ]
+            if referenced > 0 { object["imageBytes"] = referenced }
             if seconds > 0 { object["bytesPerVirtualSecond"] = Double(reader.fileSize) / seconds }
             if transactions > 0 { object["bytesPerTransaction"] = Double(reader.fileSize) / Double(transactions) }
             let data = try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
@@ -57,6 +62,9 @@ struct InfoCommand: ParsableCommand {
         }
         if transactions > 0 {
             print(String(format: "  %.3f bytes a transaction (%llu transactions)", Double(reader.fileSize) / Double(transactions), transactions))
+        }
+        if referenced > 0 {
+            print("  data of disk images, by reference: \(referenced) bytes, \(Message.decimal(Double(reader.fileSize) * 100 / Double(referenced))) bytes of log for 100 of them")
         }
         for (kind, count) in kinds { print("  \(kind): \(count)") }
         for (source, count) in bytes.sorted(by: { $0.key < $1.key }) { print("  input from \(source): \(count) bytes") }

@@ -62,6 +62,12 @@ struct MachineSetup {
             throw UserError("\(recording): the list of drives is damaged")
         }
         configuration.drives = drives
+        for name in (header.setting("devices") ?? "").split(separator: ",") {
+            guard let device = OptionalDevice(rawValue: String(name)) else {
+                throw UserError("\(recording): needs a device “\(name)”, which this version does not have")
+            }
+            configuration.devices.append(device)
+        }
         self.configuration = configuration
         for role in Self.loadedRoles {
             guard let image = header.image(role) else { continue }
@@ -73,6 +79,10 @@ struct MachineSetup {
         for drive in drives {
             // With the devices outside, only images that the log refers to are named.
             guard let image = header.image(drive.role) else { continue }
+            var replacements = replacements
+            let kind = drive.role.filter { !$0.isNumber }
+            let ordinal = self.drives.count { $0.settings.role.filter { !$0.isNumber } == kind }
+            if let path = replacements["\(kind)#\(ordinal)"] { replacements[drive.role] = path }
             let path = try Self.find(image, recording, replacements)
             self.drives.append(try DriveFile(drive, path, DiskImage.Options()))
         }
@@ -102,6 +112,7 @@ struct MachineSetup {
                 LogHeader.Setting("entry", configuration.entersIn32Bits ? "32" : "64"),
                 LogHeader.Setting("reset", configuration.endsAtReset ? "end" : "reboot"),
                 LogHeader.Setting("drives", configuration.drives.text),
+                LogHeader.Setting("devices", configuration.devices.map(\.rawValue).joined(separator: ",")),
                 LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
             ], images: images)
     }

@@ -68,8 +68,11 @@ struct ImageOptions: ParsableArguments {
 
     @Option(help: ArgumentHelp("A recorded disk image, if it is not where it was; as often as there are.", valueName: "file"))
     var disk: [String] = []
-    @Option(help: ArgumentHelp("The recorded CD-ROM, if it is not where it was.", valueName: "file"))
-    var cdrom: String?
+    @Option(help: ArgumentHelp("A recorded CD-ROM, if it is not where it was; as often as there are.", valueName: "file"))
+    var cdrom: [String] = []
+
+    @Option(help: ArgumentHelp("A recorded floppy disk, if it is not where it was; as often as there are.", valueName: "file"))
+    var floppy: [String] = []
 
     @Option(help: ArgumentHelp("The recorded BIOS, if it is not where it was.", valueName: "file"))
     var bios: String?
@@ -80,8 +83,10 @@ struct ImageOptions: ParsableArguments {
         var paths: [String: String] = [:]
         if let bios { paths["bios"] = bios }
         if let vgabios { paths["vgabios"] = vgabios }
-        for (path, number) in zip(disk, [0, 1, 3]) { paths["disk\(number)"] = path }
-        if let cdrom { paths["cdrom2"] = cdrom }
+        // By their order in the header: see `MachineSetup`.
+        for (index, path) in disk.enumerated() { paths["disk#\(index)"] = path }
+        for (index, path) in floppy.enumerated() { paths["floppy#\(index)"] = path }
+        for (index, path) in cdrom.enumerated() { paths["cdrom#\(index)"] = path }
         if let kernel { paths["kernel"] = kernel }
         if let initrd { paths["initrd"] = initrd }
         return paths

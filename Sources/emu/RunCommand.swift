@@ -33,6 +33,10 @@ struct RunCommand: ParsableCommand {
     var append = ""
     @OptionGroup var disks: DiskOptions
     @OptionGroup var firmware: FirmwareOptions
+    @OptionGroup var devices: DeviceOptions
+    @OptionGroup var monitoring: MonitorOptions
+    @Option(help: ArgumentHelp("The guest's screen: none, vnc=HOST:N[,PASSWORD] or sdl.", valueName: "display"))
+    var display = DisplayOption.none
     @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
     var memory = MemoryOption(bytes: 256 << 20)
     @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
@@ -67,11 +71,17 @@ struct RunCommand: ParsableCommand {
     func validate() throws {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
         if gdb != nil, until != nil { throw ValidationError("--gdb and --until exclude each other: a debugger can stop anywhere") }
+        if gdb != nil, monitoring.monitor != nil || monitoring.qmp != nil || display != .none {
+            throw ValidationError("--gdb goes without --monitor, --qmp and --display: gdb's own 'monitor' commands serve")
+        }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
-        if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk or --cdrom") }
+        if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
         if kernel == nil, initrd != nil || !append.isEmpty {
             throw ValidationError("--initrd and --append go with --kernel")
+        }
+        if monitoring.monitor?.place == .stdio, serial == .stdio {
+            throw ValidationError("--monitor stdio takes the terminal: send the serial console elsewhere, as with --serial none")
         }
         if kernel != nil, firmware.isGiven { throw ValidationError("--kernel starts without firmware: no --bios, --vgabios or --boot") }
         if clockShift > 10 { throw ValidationError("--clock-shift is 0 to 10, not \(clockShift)") }
@@ -90,6 +100,7 @@ struct RunCommand: ParsableCommand {
         configuration.commandLine = append
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
+        configuration.devices = devices.device
         var paths: [String: String] = [:]
         if let kernel {
             paths["kernel"] = kernel
@@ -149,6 +160,15 @@ struct RunCommand: ParsableCommand {
         try connect(live, runner)
         runner?.start()
 
+        let input = HostInput(live)
+        let monitor = try MachineMonitor(
+            monitoring, machine: machine, board: machine.board ?? plane?.board, disks: setup.drives, live: live, input: input)
+
+        let refresher = try display.open(input, quit: { live.requestQuit() }).map {
+            DisplayRefresher($0, vga: machine.vga, live: live)
+        }
+        monitor.whileStopped = { refresher?.refreshIfDue() }
+
         let started = ContinuousClock.now
         let outcome: PCMachine.Outcome
         if let gdb, let server {
@@ -158,8 +178,9 @@ struct RunCommand: ParsableCommand {
             }
             outcome = try machine.run(until: 0)
         } else {
-            outcome = try drive(machine, recorder)
+            outcome = try drive(machine, recorder, monitor, refresher)
         }
+        monitor.finish()
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
         engine.report(machine, seconds: elapsed.seconds)
@@ -198,8 +219,10 @@ struct RunCommand: ParsableCommand {
         }
     }
 
-    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?) throws -> PCMachine.Outcome {
+    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?, _ monitor: MachineMonitor, _ refresher: DisplayRefresher?) throws -> PCMachine.Outcome {
         while true {
+            monitor.serve()
+            refresher?.refreshIfDue()
             if let failure = recorder?.failure { throw failure }
             let next = min(until ?? .max, machine.cpu.position + 100_000_000)
             let outcome = try machine.run(until: next)
@@ -217,6 +240,16 @@ struct RunCommand: ParsableCommand {
             live.register(
                 source: Channel.debugConsole.rawValue, name: Channel.debugConsole.name,
                 sink: TeeSink(try FileBackend(path: debugcon), nil))
+        }
+        HostConnections.connectCommon(live)
+        if devices.serial2 != .none {
+            let second = try devices.serial2.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
+            HostConnections.connect(live, .serial1, second)
+        }
+        if let parallel = devices.parallel { HostConnections.connect(live, .parallel0, try FileBackend(path: parallel, option: "--parallel ")) }
+        if devices.device.contains(.virtioConsole) {
+            let console = try devices.virtioConsole.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
+            HostConnections.connect(live, .virtioConsole, console)
         }
         let backend = try serial.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))

@@ -12,13 +12,24 @@ enum SeaBIOS {
 struct FirmwareTests {
     /// Code at 0000:7C00 that says `text` on the screen and the debug console, then what is in the sector behind it, read
     /// by the BIOS; then it exits.
-    /// - Parameter sector: the number of that sector for INT 13h, function 42h.
-    private func boot(says text: String, sector: UInt8) -> [UInt8] {
+    /// - Parameters:
+    ///   - sector: the number of that sector for INT 13h, function 42h.
+    ///   - usesCylinders: by function 02h instead, as floppy disks need it.
+    private func boot(says text: String, sector: UInt8, usesCylinders: Bool = false) -> [UInt8] {
         var code: [UInt8] = []
         // cld; xor ax, ax; mov ds, ax; mov es, ax; mov [drive], dl
         code += [0xFC, 0x31, 0xC0, 0x8E, 0xD8, 0x8E, 0xC0, 0x88, 0x16, 0x00, 0x7B]
-        // mov si, 0x7D00; call say; mov ah, 0x42; mov dl, [drive]; mov si, 0x7D80; int 0x13; mov si, 0x8000; jnc +3
-        code += [0xBE, 0x00, 0x7D, 0xE8, 0, 0, 0xB4, 0x42, 0x8A, 0x16, 0x00, 0x7B, 0xBE, 0x80, 0x7D, 0xCD, 0x13]
+        // mov si, 0x7D00; call say; mov dl, [drive]
+        code += [0xBE, 0x00, 0x7D, 0xE8, 0, 0, 0x8A, 0x16, 0x00, 0x7B]
+        if usesCylinders {
+            // mov ax, 0x0201; mov bx, 0x8000; mov cx, sector + 1; mov dh, 0
+            code += [0xB8, 0x01, 0x02, 0xBB, 0x00, 0x80, 0xB9, sector + 1, 0x00, 0xB6, 0x00]
+        } else {
+            // mov ah, 0x42; mov si, 0x7D80
+            code += [0xB4, 0x42, 0xBE, 0x80, 0x7D]
+        }
+        // int 0x13; mov si, 0x8000; jnc +3
+        code += [0xCD, 0x13]
         code += [0xBE, 0x00, 0x80, 0x73, 0x03, 0xBE, 0x40, 0x7D]
         // call say; mov dx, 0xF4; mov al, 1; out dx, al; cli; hlt
         code += [0xE8, 0, 0, 0xBA, 0xF4, 0x00, 0xB0, 0x01, 0xEE, 0xFA, 0xF4]
@@ -88,12 +99,43 @@ struct FirmwareTests {
         #expect(screen.output.contains("hello from the disk. the next sector!"), "\(screen.output)\(screen.errors)")
         #expect(try scratch.read("screen.png").starts(with: [0x89, 0x50, 0x4E, 0x47]))
 
+        let film = try Program.run("movie", file, "-o", scratch.path("film"))
+        let pictures = try FileManager.default.contentsOfDirectory(atPath: scratch.path("film")).sorted()
+        #expect(film.status == 0 && pictures.count > 1, "\(film.output)\(film.errors)")
+        #expect(try scratch.read("film/" + (pictures.last ?? "")) == scratch.read("screen.png"))
+
         // Another image is not the recorded one.
         try Data(count: 1 << 20).write(to: URL(fileURLWithPath: image))
         let wrong = try Program.run("verify", file)
         #expect(wrong.status != 0 && wrong.output.contains("is not the recorded disk0"), "\(wrong.output)")
         let moved = try scratch.write("moved.img", disk())
         #expect(try Program.run("verify", "--disk", moved, file).status == 0)
+    }
+
+    @Test(arguments: ["inputs", "devices"])
+    func bootsFromTheFloppy(boundary: String) throws {
+        let scratch = try Scratch()
+        var contents = [UInt8](repeating: 0, count: 1_474_560)
+        contents.replaceSubrange(0..<512, with: boot(says: "hello from the floppy. ", sector: 3, usesCylinders: true))
+        contents.replaceSubrange(1536..<1552, with: Array("the next sector!".utf8))
+        let image = try scratch.write("floppy.img", contents)
+        let console = try record(boundary, scratch, ["--floppy", image, "--boot", "a"])
+        #expect(console.contains("hello from the floppy. the next sector!"), "\(console)")
+        let moved = try scratch.write("moved.img", contents)
+        try FileManager.default.removeItem(atPath: image)
+        let verify = try Program.run("verify", "--floppy", moved, scratch.path("run.emurec"))
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
+    }
+
+    /// The BIOS reads the disk by whatever it is connected to, and the recordings verify.
+    @Test(arguments: ["ahci", "virtio", "virtio-legacy"], ["inputs", "devices"])
+    func bootsFromOtherControllers(interface: String, boundary: String) throws {
+        let scratch = try Scratch()
+        let image = try scratch.write("disk.img", disk())
+        let console = try record(boundary, scratch, ["--disk", "\(image),if=\(interface)"])
+        #expect(console.contains("hello from the disk. the next sector!"), "\(console)")
+        let verify = try Program.run("verify", scratch.path("run.emurec"))
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
     }
 
     @Test func bootsFromTheDisc() throws {
@@ -110,7 +152,8 @@ struct FirmwareTests {
         let image = try scratch.write("disk.img", disk())
         for (arguments, text) in [
             (["--memory", "32M"], "nothing to boot"), (["--disk", image, "--boot", "x"], "--boot is"),
-            (["--disk", scratch.path("none")], "cannot be opened"), (["--bios", image, "--disk", image, "--append", "x"], "--kernel"),
+            (["--disk", scratch.path("none")], "cannot be opened"), (["--floppy", image], "no floppy disk's size"),
+            (["--disk", image, "--monitor", "stdio"], "--monitor stdio"), (["--bios", image, "--disk", image, "--append", "x"], "--kernel"),
             (["--boundary=inputs", "--bios", SeaBIOS.path ?? "", "--disk", image, "--writable"], "--writable"),
             (["--bios", scratch.path("none"), "--disk", image], "no such file"),
         ] as [([String], String)] {

@@ -15,9 +15,20 @@ struct BoardChipContractTests {
 
     enum Chip: String, CaseIterable, CustomTestStringConvertible {
         case uart, ps2, system, dma, fwCfg, pciHost, piix3, ide, piix4, vga, pic, lapic, ioAPIC, pit, rtc, pm
+        case virtioBlock, virtioEntropy, virtioConsole, ahci, floppy, hpet, parallel, panic
         /// A battery keeps the clock's date; the I/O APIC's inputs are wires, which a reset does not move.
-        static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC }
+        static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC && $0 != .hpet }
         var testDescription: String { rawValue }
+
+        private static func virtio(_ board: FakeBoard, _ function: any VirtioFunction) -> VirtioPCI {
+            let host = board.add(PCIHost(bus: board.bus))
+            let chip = board.add(
+                VirtioPCI(
+                    name: "virtio", function: function, irq: board.line(10), messages: board, memory: board,
+                    scheduler: board.scheduler))
+            host.add(chip, at: PCIAddress(slot: 4))
+            return chip
+        }
 
         func make() -> Rig {
             let board = FakeBoard()
@@ -38,7 +49,7 @@ struct BoardChipContractTests {
                 let chip = board.add(SystemPorts(pins: board, channel: board))
                 return Rig(board: board, device: chip, state: { chip.state })
             case .dma:
-                let chip = board.add(DMA8237())
+                let chip = board.add(DMA8237(memory: board))
                 return Rig(board: board, device: chip, state: { chip.state })
             case .fwCfg:
                 let chip = FwCfg(memory: board)
@@ -88,11 +99,79 @@ struct BoardChipContractTests {
                 let chip = board.add(
                     RTC146818(irq: board.line(8), scheduler: board.scheduler, unixTime: 1_700_000_000))
                 return Rig(board: board, device: chip, state: { chip.state })
+            case .virtioBlock:
+                let block = VirtioBlock(medium: MemoryMedium(sectors: 3000), serial: "1")
+                let chip = Self.virtio(board, block)
+                block.transport = chip
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [block])
+            case .virtioEntropy:
+                let entropy = VirtioEntropy(channel: board)
+                let chip = Self.virtio(board, entropy)
+                entropy.transport = chip
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .virtioConsole:
+                let console = VirtioConsole(channel: board)
+                let chip = Self.virtio(board, console)
+                console.transport = chip
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [console])
+            case .floppy:
+                let dma = board.add(DMA8237(memory: board))
+                let chip = board.add(
+                    FloppyController(
+                        media: [MemoryMedium(sectors: 2880), nil], irq: board.line(6), dma: dma, scheduler: board.scheduler))
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip])
+            case .hpet:
+                let chip = board.add(
+                    HPET(timer: board.line(0), clock: board.line(8), ioAPIC: board, scheduler: board.scheduler))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .parallel:
+                let chip = board.add(
+                    ParallelPort(name: "parallel0", base: 0x378, irq: board.line(7), scheduler: board.scheduler, channel: board))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .panic:
+                let chip = board.add(PanicPort(channel: board))
+                return Rig(board: board, device: chip, state: { chip.state })
+            case .ahci:
+                let host = board.add(PCIHost(bus: board.bus))
+                let chip = board.add(
+                    AHCI(
+                        name: "ahci", media: [MemoryMedium(sectors: 3000), nil, MemoryMedium(sectors: 10)],
+                        serials: ["1", "", "2"], irq: board.line(10), messages: board, memory: board,
+                        scheduler: board.scheduler))
+                host.add(chip, at: PCIAddress(slot: 4))
+                return Rig(board: board, device: chip, state: { chip.state })
             case .pm:
                 let chip = board.add(ACPIPM(sci: board.line(9), scheduler: board.scheduler, pins: board))
                 return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip])
             }
         }
+    }
+
+    @Test func visitsEachFieldOfPartsOfDisks() {
+        func check(_ part: Any, _ visit: (inout StateVisitor) -> Void) {
+            var visitor = StateVisitor(.describe)
+            visit(&visitor)
+            var visited: [String] = []
+            for entry in visitor.entries {
+                let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
+                if visited.last != name { visited.append(name) }
+            }
+            #expect(visited == Mirror(reflecting: part).children.map { $0.label ?? "?" })
+        }
+        var block = VirtioBlock.State()
+        check(block) { block.visit(&$0) }
+        var entropy = VirtioEntropy.State()
+        check(entropy) { entropy.visit(&$0) }
+        var console = VirtioConsole.State()
+        check(console) { console.visit(&$0) }
+        var queue = VirtioQueue(size: 8)
+        check(queue) { queue.visit(&$0) }
+        var port = AHCIPort.State()
+        check(port) { port.visit(&$0) }
+        var transfer = BlockTransfer()
+        check(transfer) { transfer.visit(&$0) }
+        var chain = VirtioChain()
+        check(chain) { chain.visit(&$0) }
     }
 
     @Test(arguments: Chip.allCases)
@@ -106,7 +185,9 @@ struct BoardChipContractTests {
             if visited.last != name { visited.append(name) }
         }
         // The adapter's own memory is visited after its registers.
-        let memory = chip == .vga ? ["memory"] : []
+        var memory = chip == .vga ? ["memory"] : []
+        // And the device behind a transport.
+        if rig.device is VirtioPCI, visited.last == "function" { memory.append("function") }
         #expect(visited == Mirror(reflecting: rig.state()).children.map { $0.label ?? "?" } + memory)
     }
 

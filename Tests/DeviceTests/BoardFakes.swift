@@ -2,7 +2,7 @@ import DeviceBus
 import MachineState
 
 /// Everything around a chip under test: interrupt inputs, CPU pins, a host channel and some RAM.
-final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort {
+final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort, MessageSink {
     let bus = Bus()
     let scheduler = Scheduler()
     /// Levels of 32 interrupt inputs.
@@ -14,6 +14,10 @@ final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort {
     var resets = 0
     var powerOffCodes: [UInt64?] = []
     var ram = [UInt8](repeating: 0, count: 1 << 16)
+
+    /// Interrupt messages: address and data.
+    var messages: [(UInt64, UInt32)] = []
+    func deliver(address: UInt64, data: UInt32) { messages.append((address, data)) }
 
     func setInput(_ input: Int, _ level: Bool) {
         if level, !levels[input] { edges[input] += 1 }

@@ -25,7 +25,7 @@ struct BoardPortTests {
     }
 
     @Test func dmaRegistersKeepTheirBytes() {
-        _ = board.add(DMA8237())
+        _ = board.add(DMA8237(memory: board))
         board.out(0x0C, 0)
         board.out(0x04, 0x34)
         board.out(0x04, 0x12)

@@ -8,11 +8,13 @@ struct IDETests {
     let board = FakeBoard()
     let disk = MemoryMedium(sectors: 70_000)
     let disc = MemoryMedium(sectors: 4000, isReadOnly: true)
+    let otherDisc = MemoryMedium(sectors: 800, isReadOnly: true)
     let ide: PIIX3IDE
 
     init() {
         let drives: [IDEDrive?] = [
-            IDEDrive(kind: .disk, medium: disk, serial: "D1"), nil, IDEDrive(kind: .cdrom, medium: disc, serial: "C1"), nil,
+            IDEDrive(kind: .disk, medium: disk, serial: "D1"), nil, 
+            IDEDrive(kind: .cdrom, medium: disc, serial: "C1", others: [otherDisc]), nil,
         ]
         let host = PCIHost(bus: board.bus)
         ide = PIIX3IDE(
@@ -367,6 +369,28 @@ struct IDETests {
         wait(base)
         #expect(status(base) & 1 == 0 && board.levels[15])
         #expect(Array(board.ram[0x2000..<0x3000]) == Array(disc.bytes[10 * 2048..<12 * 2048]))
+    }
+
+    @Test func discsAreChanged() {
+        let ready: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        let capacity: [UInt8] = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        #expect(packet(ready) == [])
+        ide.receive([0x82, 1])
+        #expect(packet(ready) == nil)
+        let text = sense()
+        #expect(text[2] == 6 && text[12] == 0x28, "the medium has changed")
+        #expect(packet(capacity) == [0, 0, 0, 199, 0, 0, 8, 0])
+        ide.receive([0x82, IDEDrive.noDisc])
+        #expect(packet(ready) == nil)
+        #expect(sense()[12] == 0x3A, "no medium")
+        ide.receive([0x82, 0])
+        _ = sense()
+        #expect(packet(capacity) == [0, 0, 3, 0xE7, 0, 0, 8, 0])
+        // A disc that there is not is none; and the disk is no CD-ROM drive.
+        ide.receive([0x82, 7])
+        #expect(packet(ready) == nil)
+        ide.receive([0x80, 1])
+        ide.receive([0x82])
     }
 
     @Test func theTray() {

@@ -34,7 +34,7 @@ struct PCITests {
         bridge = board.add(PIIX3(isaLines: (0..<16).map(board.line), apicLines: (16..<20).map(board.line)))
         card = board.add(Card("a"))
         other = board.add(Card("b"))
-        _ = board.add(DMA8237())
+        _ = board.add(DMA8237(memory: board))
         host.add(bridge, at: PCIAddress(slot: 1))
         host.add(board.add(PIIX4Power()), at: PCIAddress(slot: 1, function: 3))
         host.add(card, at: PCIAddress(slot: 3))

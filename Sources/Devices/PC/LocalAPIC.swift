@@ -234,16 +234,7 @@ package final class LocalAPIC: Device {
         switch (low >> 18) & 3 {
         case 1, 2: reachesSelf = true
         case 3: reachesSelf = false
-        default:
-            let destination = state.commandHigh >> 24
-            if low & 0x800 == 0 {
-                reachesSelf = destination == state.identification >> 24 || destination == 0xFF
-            } else {
-                let logical = state.logicalDestination >> 24
-                let isFlat = state.destinationFormat >> 28 == 0xF
-                reachesSelf =
-                    isFlat ? destination & logical != 0 : destination >> 4 == logical >> 4 && destination & logical & 0xF != 0
-            }
+        default: reachesSelf = isAddressed(state.commandHigh >> 24, isLogical: low & 0x800 != 0)
         }
         guard reachesSelf else { return }
         switch (low >> 8) & 7 {
@@ -253,6 +244,14 @@ package final class LocalAPIC: Device {
         case 4: pins.raiseNMI()
         default: break
         }
+    }
+
+    /// A message's destination is this APIC (10.6.2).
+    private func isAddressed(_ destination: UInt32, isLogical: Bool) -> Bool {
+        if !isLogical { return destination == state.identification >> 24 || destination == 0xFF }
+        let logical = state.logicalDestination >> 24
+        if state.destinationFormat >> 28 == 0xF { return destination & logical != 0 }
+        return destination >> 4 == logical >> 4 && destination & logical & 0xF != 0
     }
 
     // MARK: Timer
@@ -356,5 +355,19 @@ package final class LocalAPIC: Device {
         default: break
         }
         update()
+    }
+}
+
+/// Message signalled interrupts (10.11): the address says which APIC, the data how and which vector.
+extension LocalAPIC: MessageSink {
+    package func deliver(address: UInt64, data: UInt32) {
+        guard address >> 20 == 0xFEE else { return }
+        let destination = UInt32(truncatingIfNeeded: address >> 12) & 0xFF
+        guard isAddressed(destination, isLogical: address & 4 != 0) else { return }
+        switch (data >> 8) & 7 {
+        case 0, 1: accept(UInt8(truncatingIfNeeded: data), isLevel: false)
+        case 4: pins.raiseNMI()
+        default: break
+        }
     }
 }

@@ -78,6 +78,17 @@ package struct PCIConfiguration {
         allowWrites(0x10 + index * 4, width: 4, mask: ~(size - 1) & (space == .port ? ~3 : ~15))
     }
 
+    /// Puts a capability (PCI 2.2, 6.7) at `offset`, in front of those that are there: its ID, then the link, then
+    /// `body`. What software may write in it is allowed apart.
+    package mutating func addCapability(_ identifier: UInt8, at offset: Int, _ body: [UInt8]) {
+        preset(offset, width: 1, UInt32(identifier))
+        preset(offset + 1, width: 1, UInt32(initial[0x34]))
+        for (index, byte) in body.enumerated() { preset(offset + 2 + index, width: 1, UInt32(byte)) }
+        preset(0x34, width: 1, UInt32(offset))
+        // Status: there is a list.
+        preset(0x06, width: 1, UInt32(initial[0x06] | 0x10))
+    }
+
     // MARK: Use
 
     /// Back to the values after power-on.
@@ -108,6 +119,8 @@ package struct PCIConfiguration {
 
     /// Command register: bit 0 I/O, bit 1 memory, bit 2 bus master, bit 10 interrupts off.
     package var command: UInt16 { UInt16(truncatingIfNeeded: read(4, width: 2)) }
+    /// The function may use its interrupt pin.
+    package var allowsInterruptPin: Bool { command & 0x400 == 0 }
     /// The function may read and write RAM.
     package var isBusMaster: Bool { command & 4 != 0 }
 

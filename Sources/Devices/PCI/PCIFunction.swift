@@ -9,6 +9,12 @@ package protocol PCIFunction: Device {
     var configuration: PCIConfiguration { get set }
     /// Software has written `width` bytes of configuration space at `offset`; the registers hold the new values.
     func configurationWritten(_ offset: Int, width: Int)
+    /// Software is about to read there: a chance to bring a register up to date. Most functions have nothing to do.
+    func configurationWillBeRead(_ offset: Int, width: Int)
+}
+
+extension PCIFunction {
+    package func configurationWillBeRead(_ offset: Int, width: Int) {}
 }
 
 /// Where a function is on bus 0.

@@ -82,6 +82,11 @@ package final class PCIHost: PCIFunction {
         slots.sort { ($0.address.slot, $0.address.function) < ($1.address.slot, $1.address.function) }
     }
 
+    /// All functions and where they are, for a person to look at.
+    package var functions: [(address: PCIAddress, function: any PCIFunction)] {
+        slots.map { ($0.address, $0.function) }
+    }
+
     package func visitState(_ visitor: inout StateVisitor) { state.visit(&visitor) }
 
     package func reset() {
@@ -123,6 +128,7 @@ package final class PCIHost: PCIFunction {
         }
         guard let slot = selected else { return Self.ones(width) }
         let register = Int(state.address & 0xFC) + Int(offset & 3)
+        slots[slot].function.configurationWillBeRead(register, width: min(width, 4))
         return UInt64(slots[slot].function.configuration.read(register, width: min(width, 4)))
     }
 

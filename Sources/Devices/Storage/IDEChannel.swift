@@ -57,7 +57,7 @@ package final class IDEChannel {
     }
 
     private var selectedIndex: Int { Int(state.select >> 4 & 1) }
-    private var selected: IDEDrive? { drives[selectedIndex] }
+    var selected: IDEDrive? { drives[selectedIndex] }
     private var isEmpty: Bool { drives[0] == nil && drives[1] == nil }
 
     // MARK: For drives

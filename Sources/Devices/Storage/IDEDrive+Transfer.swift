@@ -1,3 +1,4 @@
+import DeviceBus
 import MachineState
 
 /// Blocks between medium, buffer and host. A command's data moves in blocks: `startRead` and `startWrite` begin one.
@@ -75,6 +76,24 @@ extension IDEDrive {
         }
         if state.offset >= state.limit { blockWasRead() }
         return value
+    }
+
+    /// The data register is read again and again, `width` bytes (1, 2 or 4) each time. Returns which part of an image the
+    /// bytes are, if they are one.
+    func readBlock(_ width: Int, into buffer: UnsafeMutableRawBufferPointer) -> ImageOrigin? {
+        let left = state.limit >= state.offset ? Int(state.limit - state.offset) : 0
+        guard state.phase == .dataIn, state.status & Status.dataRequest != 0, left >= buffer.count else {
+            BlockPort.fill(buffer, width: width) { readData(width) }
+            return nil
+        }
+        let start = Int(state.offset)
+        let origin = state.hasFailed ? nil : origin(start, buffer.count)
+        state.buffer.withUnsafeBytes {
+            buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[start..<start + buffer.count]))
+        }
+        state.offset += UInt32(buffer.count)
+        if state.offset >= state.limit { blockWasRead() }
+        return origin
     }
 
     private func blockWasRead() {

@@ -93,6 +93,8 @@ package final class IDEDrive {
         package var isTrayOpen = false
         /// GET EVENT STATUS NOTIFICATION: 0 nothing, 1 eject requested, 2 new medium, 3 medium removed.
         package var mediaEvent: UInt8 = 0
+        /// Which of the drive's discs is in it; `IDEDrive.noDisc` for none. A reset does not change it.
+        package var disc: UInt8 = 0
 
         package init() {}
 
@@ -130,6 +132,7 @@ package final class IDEDrive {
             visitor.field("isTrayLocked", &isTrayLocked)
             visitor.field("isTrayOpen", &isTrayOpen)
             visitor.field("mediaEvent", &mediaEvent)
+            visitor.field("disc", &disc)
             guard visitor.mode == .load else { return }
             if Int(limit) > buffer.count || offset > limit || packet.count > 12 || buffer.count > IDEDrive.maximumBlock {
                 visitor.fail("a drive's buffer does not fit its pointers")
@@ -158,24 +161,30 @@ package final class IDEDrive {
     static let maximumBlock = 128 << 10
 
     package let kind: Kind
+    /// The discs that can be put into the drive; a disk has the one it is.
+    private let discs: [any BlockMedium]
+    package static let noDisc: UInt8 = 0xFF
     /// Nil: a drive without a disc.
-    package let medium: (any BlockMedium)?
+    package var medium: (any BlockMedium)? { discs.indices.contains(Int(state.disc)) ? discs[Int(state.disc)] : nil }
     /// For IDENTIFY: at most 20 characters.
     package let serial: String
     package internal(set) var state = State()
     /// What the drive is connected to. Set by the channel.
     unowned(unsafe) var channel: IDEChannel!
 
-    package init(kind: Kind, medium: (any BlockMedium)?, serial: String) {
+    /// - Parameter others: discs that may be put in later.
+    package init(kind: Kind, medium: (any BlockMedium)?, serial: String, others: [any BlockMedium] = []) {
         self.kind = kind
-        self.medium = medium
+        discs = (medium.map { [$0] } ?? []) + others
         self.serial = serial
         powerOn()
     }
 
     /// The state after power-on. Drives no line.
     func powerOn() {
+        let disc = state.disc
         state = State()
+        state.disc = disc
         state.hasAttention = kind == .cdrom && medium != nil
         setSignature()
     }
@@ -278,6 +287,17 @@ package final class IDEDrive {
         state.isTrayLocked = false
         state.hasAttention = kind == .cdrom
         setSignature()
+    }
+
+    /// Somebody has put in another disc, or taken it out. What the drive is doing fails.
+    func change(disc: UInt8) {
+        guard kind == .cdrom, disc != state.disc else { return }
+        if state.phase != .idle { failPacket(key: 6, code: 0x2800) }
+        state.disc = disc
+        state.isTrayOpen = false
+        state.hasAttention = medium != nil
+        state.mediaEvent = medium == nil ? 3 : 2
+        state.head = 0
     }
 
     /// The host could not do what it was asked for. Comes as an input, before the transfer's timer.

@@ -3,8 +3,9 @@ import MachineState
 
 /// Function 1 of Intel's 82371SB (PIIX3, datasheet 290550): two IDE channels at the ISA addresses, with bus masters.
 ///
-/// As a host receiver it is told of failures of the host's files: a drive's number (0...3) in one byte.
-package final class PIIX3IDE: PCIFunction, HostReceiver {
+/// As a host receiver it is told of failures of the host's files: a drive's number (0...3) in one byte; and of discs that
+/// are changed: the number with bit 7 set, then which disc, `IDEDrive.noDisc` for none.
+package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     /// Everything the guest can observe beside the drives.
     package struct State {
         package var configuration = PIIX3IDE.makeConfiguration()
@@ -93,7 +94,12 @@ package final class PIIX3IDE: PCIFunction, HostReceiver {
     package func timerFired(_ timer: Int) { channels[timer >> 1 & 1].drives[timer & 1]?.timerFired() }
 
     package func receive(_ bytes: [UInt8]) {
-        guard let drive = bytes.first, drive < 4 else { return }
+        guard let first = bytes.first, first & 0x7F < 4 else { return }
+        let drive = first & 0x7F
+        if first & 0x80 != 0 {
+            if bytes.count > 1 { channels[Int(drive >> 1)].drives[Int(drive & 1)]?.change(disc: bytes[1]) }
+            return
+        }
         channels[Int(drive >> 1)].drives[Int(drive & 1)]?.hostFailed()
     }
 
@@ -117,6 +123,17 @@ package final class PIIX3IDE: PCIFunction, HostReceiver {
             return ByteLanes.read(offset, width) { channels[Int($0 >> 3 & 1)].readBusMaster($0 & 7) }
         case nil: return 0
         }
+    }
+
+    package func readBlock(
+        region: Int, offset: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer
+    ) -> ImageOrigin? {
+        let isCommand = region == Place.command0.rawValue || region == Place.command1.rawValue
+        if isCommand, offset == 0, isDecoded(region / 2), let drive = channels[region / 2].selected {
+            return drive.readBlock(min(width, 4), into: buffer)
+        }
+        BlockPort.fill(buffer, width: width) { read(region: region, offset: offset, width: width) }
+        return nil
     }
 
     package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {

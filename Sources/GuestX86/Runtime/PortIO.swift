@@ -19,6 +19,10 @@ extension X86CPU {
         state.pointee.core.exitRequest |= ExitRequest.device
         return bus.portRead(port, width: bytes)
     }
+    func portReadBlock(_ port: UInt16, _ bytes: Int, into buffer: UnsafeMutableRawBufferPointer) {
+        state.pointee.core.exitRequest |= ExitRequest.device
+        bus.portReadBlock(port, width: bytes, into: buffer)
+    }
     func portWrite(_ port: UInt16, _ bytes: Int, _ value: UInt64) {
         state.pointee.core.exitRequest |= ExitRequest.device
         bus.portWrite(port, width: bytes, value: value & ((1 << UInt64(bytes * 8)) - 1))

@@ -167,6 +167,15 @@ enum StringHelpers {
                 guard let address = cpu.segmentAddress(0, offset, size: bytes, write: true),
                     GuestMemory.checkWritable(state, address, length: bytes)
                 else { return nil }
+                let run = min(left, blockLength(state, cpu, offset, address, bytes, mask))
+                if isRepeated, step == UInt64(bytes), run > 1 {
+                    guard readBlock(state, cpu, port, address, bytes, run) else { return nil }
+                    setRegister(state, 7, (offset &+ run << UInt64(p.size & 3)) & mask, p)
+                    left -= run
+                    count = (count &- run) & mask
+                    setRegister(state, 1, count, p)
+                    continue
+                }
                 let value = cpu.portRead(port, bytes)
                 guard GuestMemory.store(state, address, size: bytes, value) else { return nil }
                 setRegister(state, 7, (offset &+ step) & mask, p)
@@ -185,6 +194,40 @@ enum StringHelpers {
             }
         }
         return !isRepeated || count == 0
+    }
+
+    /// How many elements from `offset` on lie in the page of the first, whose linear address is `address`, and within the
+    /// limit of ES: one check is good for all of them, so that they can cross the boundary as one transaction.
+    private static func blockLength(
+        _ state: UnsafeMutablePointer<X86State>, _ cpu: X86CPU, _ offset: UInt64, _ address: UInt64, _ bytes: Int,
+        _ mask: UInt64
+    ) -> UInt64 {
+        var room = min(4096 - (address & 0xFFF), mask - offset)
+        if !cpu.is64BitCode {
+            let segment = state.pointee.segments[0]
+            // Expand-down segments go element by element.
+            guard segment.attributes & 4 == 0, offset <= UInt64(segment.limit) else { return 1 }
+            room = min(room, UInt64(segment.limit) - offset + 1)
+        }
+        return room / UInt64(bytes)
+    }
+
+    /// Reads `count` elements from a port into one page. False: a store has faulted.
+    private static func readBlock(
+        _ state: UnsafeMutablePointer<X86State>, _ cpu: X86CPU, _ port: UInt16, _ address: UInt64, _ bytes: Int,
+        _ count: UInt64
+    ) -> Bool {
+        withUnsafeTemporaryAllocation(byteCount: Int(count) * bytes, alignment: 8) { buffer in
+            cpu.portReadBlock(port, bytes, into: buffer)
+            var offset = 0
+            while offset < buffer.count {
+                var value: UInt64 = 0
+                for lane in 0..<bytes { value |= UInt64(buffer[offset + lane]) << UInt64(lane * 8) }
+                guard GuestMemory.store(state, address &+ UInt64(offset), size: bytes, value) else { return false }
+                offset += bytes
+            }
+            return true
+        }
     }
 
     private static func addressMask(_ p: StringParameters) -> UInt64 {

@@ -15,6 +15,7 @@ package struct ACPITables {
         package static let resetPort: UInt64 = 0xCF9
         package static let resetValue: UInt8 = 6
         package static let localAPIC: UInt32 = 0xFEE0_0000
+        package static let hpet: UInt64 = 0xFED0_0000
         package static let ioAPIC: UInt32 = 0xFEC0_0000
         /// The last byte of the PCI hole.
         package static let pciEnd: UInt32 = 0xFEBF_FFFF
@@ -41,7 +42,8 @@ package struct ACPITables {
         let dsdt = layout.add("DSDT", Self.table("DSDT", revision: 1, DSDT.code(pciHole: hole)))
         let fadt = layout.add("FACP", Self.fadt(facs: facs, dsdt: dsdt, pmBase: pmBase))
         let madt = layout.add("APIC", Self.madt())
-        let children = [fadt, madt]
+        let hpet = layout.add("HPET", Self.hpet())
+        let children = [fadt, madt, hpet]
 
         var narrow = ByteWriter()
         var wide = ByteWriter()
@@ -162,6 +164,21 @@ package struct ACPITables {
         port(208, 32, 3, UInt64(pmBase + 8))
         port(220, 32, 1, UInt64(Hardware.gpe0))
         return table("FACP", revision: 3, body.bytes)
+    }
+
+    /// The event timers (IA-PC HPET specification, 3.2.4).
+    private static func hpet() -> [UInt8] {
+        var writer = ByteWriter()
+        // Revision 1, three timers, 64 bits, legacy replacement, vendor.
+        writer.put32(0x8086_A201)
+        // A memory address of 64 bits.
+        writer.put([0, 64, 0, 0])
+        writer.put64(Hardware.hpet)
+        writer.put8(0)
+        // The shortest period of a periodic timer, in ticks; no page protection.
+        writer.put16(100)
+        writer.put8(0)
+        return table("HPET", revision: 1, writer.bytes)
     }
 
     private static func madt() -> [UInt8] {

@@ -76,6 +76,13 @@ enum DSDT {
             isaDevice("RTC", "PNP0B00", [AML.ports(0x70, count: 2), AML.isaInterrupt(8)]),
             isaDevice("KBD", "PNP0303", [AML.ports(0x60, count: 1), AML.ports(0x64, count: 1), AML.isaInterrupt(1)]),
             isaDevice("MOU", "PNP0F13", [AML.isaInterrupt(12)]),
+            isaDevice("LPT1", "PNP0400", [AML.ports(0x378, count: 3), AML.isaInterrupt(7)]),
+            AML.device(
+                "PEVT",
+                [
+                    AML.define("_HID", AML.string("QEMU0001")), AML.define("_STA", AML.integer(15)),
+                    AML.define("_CRS", AML.resources([AML.ports(0x505, count: 1)])),
+                ]),
             isaDevice("COM1", "PNP0501", unit: 1, [AML.ports(0x3F8, count: 8), AML.isaInterrupt(4)]),
             isaDevice("COM2", "PNP0501", unit: 2, [AML.ports(0x2F8, count: 8), AML.isaInterrupt(3)]),
         ])

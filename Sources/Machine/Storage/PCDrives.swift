@@ -1,27 +1,58 @@
 import Devices
 
+/// What a drive of the PC is connected to. The raw values are in recordings.
+package enum DriveInterface: String, Sendable, CaseIterable {
+    /// PIIX3 IDE: drives 0 and 1 on the primary channel, 2 and 3 on the secondary.
+    case ide
+    /// Ports 0...5 of an AHCI controller: drives 4...9.
+    case ahci
+    /// The floppy disk controller: drives 12 and 13 are A and B.
+    case floppy
+    /// A virtio block device each: drives 16...23.
+    case virtio
+    /// The same for drivers of the legacy interface only.
+    case virtioLegacy = "virtio-legacy"
+
+    /// Not in a drive yet: discs that may be put into the CD-ROM drive.
+    case disc
+
+    /// The numbers of its drives.
+    package var numbers: ClosedRange<Int> {
+        switch self {
+        case .ide: 0...3
+        case .ahci: 4...9
+        case .floppy: 12...13
+        case .disc: 24...31
+        case .virtio, .virtioLegacy: 16...23
+        }
+    }
+}
+
 /// A drive of the PC, as the configuration names it.
 package struct DriveSettings: Sendable, Equatable {
-    /// 0, 1: primary channel; 2, 3: secondary channel.
+    /// Where it is connected: see `DriveInterface`.
     package var number: Int
     package var kind: IDEDrive.Kind
-    /// There is a disk, or a disc in the drive.
-    package var hasMedium: Bool
-    package init(number: Int, kind: IDEDrive.Kind, hasMedium: Bool = true) {
+    package var interface: DriveInterface
+    package init(number: Int, kind: IDEDrive.Kind, interface: DriveInterface = .ide) {
         self.number = number
         self.kind = kind
-        self.hasMedium = hasMedium
+        self.interface = interface
     }
 
     /// The role of the image in a recording's header.
-    package var role: String { (kind == .disk ? "disk" : "cdrom") + String(number) }
+    package var role: String { (interface == .floppy ? "floppy" : kind == .disk ? "disk" : "cdrom") + String(number) }
 
-    /// The drives of a list of images, by number.
-    static func drives(_ settings: [DriveSettings], _ images: [DiskImage]) -> [IDEDrive?] {
-        (0..<4).map { number in
-            settings.first { $0.number == number }.map { drive in
-                IDEDrive(
-                    kind: drive.kind, medium: images.first { Int($0.number) == number }, serial: "EMU0000\(number + 1)")
+    /// What the guest sees as the drive's serial number.
+    var serial: String { "EMU0000\(number + 1)" }
+
+    /// The drives at the IDE channels, by number.
+    static func ideDrives(_ settings: [DriveSettings], _ images: [DiskImage]) -> [IDEDrive?] {
+        DriveInterface.ide.numbers.map { number in
+            settings.first { $0.number == number && $0.interface == .ide }.map { drive in
+                let others = drive.kind == .cdrom ? images.filter { DriveInterface.disc.numbers.contains(Int($0.number)) } : []
+                return IDEDrive(
+                    kind: drive.kind, medium: images.first { Int($0.number) == number }, serial: drive.serial, others: others)
             }
         }
     }

@@ -1,0 +1,104 @@
+import DeviceBus
+import Devices
+import MachineState
+
+/// The PC's PCI devices that a configuration may have or not, from slot 4 on, and who among them gets which input.
+final class PCIDevices {
+    /// In the order of their slots.
+    private(set) var functions: [any PCIFunction] = []
+    /// What is told of failures of the host's files, by drive number.
+    private var drives: [Int: any HostReceiver] = [:]
+    private(set) var console: VirtioConsole?
+    private let piix3: PIIX3
+    private let host: PCIHost
+    private let messages: any MessageSink
+    private let memory: any DMAPort
+    private let scheduler: Scheduler
+    private static let firstSlot = 4
+
+    init(
+        _ configuration: PCConfiguration, media: [DiskImage], host: PCIHost, piix3: PIIX3, messages: any MessageSink,
+        memory: any DMAPort, scheduler: Scheduler, channel: (Channel) -> any HostChannel
+    ) {
+        self.host = host
+        self.piix3 = piix3
+        self.messages = messages
+        self.memory = memory
+        self.scheduler = scheduler
+        addAHCI(configuration, media)
+        for drive in configuration.drives where drive.interface == .virtio || drive.interface == .virtioLegacy {
+            guard let medium = media.first(where: { Int($0.number) == drive.number }) else { continue }
+            let block = VirtioBlock(medium: medium, serial: drive.serial)
+            drives[drive.number] = block
+            block.transport = addVirtio(block, isModern: drive.interface == .virtio)
+        }
+        for device in configuration.devices {
+            switch device {
+            case .virtioEntropy:
+                let entropy = VirtioEntropy(channel: channel(.entropy))
+                entropy.transport = addVirtio(entropy)
+            case .virtioConsole:
+                let console = VirtioConsole(channel: channel(.virtioConsole))
+                console.transport = addVirtio(console)
+                self.console = console
+            }
+        }
+    }
+
+    private func addAHCI(_ configuration: PCConfiguration, _ media: [DiskImage]) {
+        let disks = configuration.drives.filter { $0.interface == .ahci }
+        if disks.isEmpty { return }
+        let slot = nextSlot
+        let numbers = Array(DriveInterface.ahci.numbers)
+        let controller = AHCI(
+            name: "ahci", media: numbers.map { number in media.first { Int($0.number) == number } },
+            serials: numbers.map { number in disks.first { $0.number == number }?.serial ?? "" },
+            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: memory,
+            scheduler: scheduler)
+        functions.append(controller)
+        for (port, number) in numbers.enumerated() { drives[number] = AHCIFailure(port: controller.ports[port]) }
+    }
+
+    private final class AHCIFailure: HostReceiver {
+        private let port: AHCIPort
+        init(port: AHCIPort) { self.port = port }
+        func receive(_ bytes: [UInt8]) { port.hostFailed() }
+    }
+
+    private var nextSlot: Int { Self.firstSlot + functions.count }
+
+    private func addVirtio(_ function: any VirtioFunction, isModern: Bool = true) -> VirtioPCI {
+        let slot = nextSlot
+        let device = VirtioPCI(
+            name: "virtio\(slot)", function: function,
+            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: memory,
+            scheduler: scheduler, isModern: isModern)
+        functions.append(device)
+        return device
+    }
+
+    /// Plugs the functions in: after they are on the bus.
+    func plugIn() {
+        for (index, function) in functions.enumerated() { host.add(function, at: PCIAddress(slot: Self.firstSlot + index)) }
+    }
+
+    /// The receiver of failures of the host's files: a drive's number in one byte.
+    func failures(ide: PIIX3IDE, floppy: FloppyController) -> any HostReceiver {
+        var drives = self.drives
+        for number in DriveInterface.floppy.numbers { drives[number] = floppy }
+        return DriveFailures(ide: ide, drives: drives)
+    }
+
+    private final class DriveFailures: HostReceiver {
+        private let ide: PIIX3IDE
+        private let drives: [Int: any HostReceiver]
+        init(ide: PIIX3IDE, drives: [Int: any HostReceiver]) {
+            self.ide = ide
+            self.drives = drives
+        }
+        func receive(_ bytes: [UInt8]) {
+            guard let number = bytes.first else { return }
+            if let drive = drives[Int(number)] { drive.receive(bytes) } else { ide.receive(bytes) }
+        }
+    }
+}
