@@ -8,13 +8,18 @@ package struct EngineMemory {
     /// Where generated code for a PC begins; see `EntryTable`.
     package let entries: UnsafeMutablePointer<EntryTable.Entry>
 
+    /// By memory access of generated code, the place of the TLB entry that it used last, in bytes from the TLB's
+    /// beginning.
+    package let sites: UnsafeMutablePointer<UInt32>
+    package static let siteCount = 1 << 20
     private let size: Int
 
     /// - Parameter stateSize: bytes.
     package init(stateSize: Int) {
         let stateBytes = (stateSize + 4095) & ~4095
         let tlbBytes = TLB.count * MemoryLayout<TLBEntry>.stride
-        size = stateBytes + 2 * tlbBytes + EntryTable.count * MemoryLayout<EntryTable.Entry>.stride
+        let entryBytes = EntryTable.count * MemoryLayout<EntryTable.Entry>.stride
+        size = stateBytes + 2 * tlbBytes + entryBytes + Self.siteCount * MemoryLayout<UInt32>.stride
         guard let base = LargeMemory.map((size + 4095) & ~4095, isDense: true) else {
             preconditionFailure("no address space for the processor's state")
         }
@@ -23,6 +28,8 @@ package struct EngineMemory {
         userTLB = TLB(at: base + stateBytes + tlbBytes)
         entries = (base + stateBytes + 2 * tlbBytes).bindMemory(to: EntryTable.Entry.self, capacity: EntryTable.count)
         entries.initialize(repeating: EntryTable.Entry(), count: EntryTable.count)
+        // Zeroes, from the host.
+        sites = (base + stateBytes + 2 * tlbBytes + entryBytes).bindMemory(to: UInt32.self, capacity: Self.siteCount)
     }
 
     package func deallocate() {

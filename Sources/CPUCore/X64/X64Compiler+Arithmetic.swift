@@ -24,6 +24,10 @@
             if isInPlace {
                 let target = destinationInPlace(op.dst, width)
                 apply(operation, width, target, op, isImmediate: isImmediate)
+            } else if width >= 2, !isHigh, !target.isMemory, isImmediate || op.b != op.dst, !Self.isTemp(op.dst) {
+                // Nothing of the destination is left: it does the work.
+                asm.mov(width, target.register, source(op.a))
+                apply(operation, width, target, op, isImmediate: isImmediate)
             } else {
                 let first = source(op.a)
                 asm.mov(width, .rax, first)

@@ -224,6 +224,18 @@
 
         private mutating func extend(_ op: MicroOp, from: Int, to: Int, isSigned: Bool) {
             let value = source(op.a)
+            // Straight to the destination, where it is a register and all of it is written.
+            if to >= 2, op.dst & 7 == 0, !Self.isTemp(op.dst) {
+                let target = destination(op.dst)
+                if !target.isMemory {
+                    if isSigned {
+                        asm.signExtend(from: from, to: to, target.register, value)
+                    } else {
+                        asm.zeroExtend(from: from, target.register, value)
+                    }
+                    return
+                }
+            }
             if isSigned {
                 asm.signExtend(from: from, to: to, .rax, value)
             } else {
@@ -255,6 +267,14 @@
 
         private mutating func loadAddress(_ op: MicroOp) {
             let width = op.opcode.width
+            if width >= 2, op.dst & 7 == 0, !Self.isTemp(op.dst), op.a != Slot.zero || op.b != Slot.zero {
+                let target = destination(op.dst)
+                if !target.isMemory {
+                    let isShort = width == 2 || op.imm & Address.truncate32 != 0
+                    let operand = addressOperand(op)
+                    return asm.lea(isShort ? 2 : 3, target.register, operand)
+                }
+            }
             addressIntoRAX(op)
             write(width, op.dst, .rax)
         }
@@ -278,7 +298,32 @@
         /// know. Flags must be saved; uses RDX.
         mutating func lookUp(_ op: MicroOp, bytes: Int32, isWrite: Bool) -> UnsafeMutablePointer<UInt8> {
             addressIntoRAX(op)
-            let tlb = block.pointee.mode & BlockCache.userBit != 0 ? layout.userTLB : layout.supervisorTLB
+            let isUser = block.pointee.mode & BlockCache.userBit != 0
+            let tlb = isUser ? layout.userTLB : layout.supervisorTLB
+            let site = layout.sites + Int32(siteCount) * 4
+            let tags = tlb + (isWrite ? 8 : 0)
+            if isUser {
+                // Programs' accesses mostly find their page where they found one the last time: then the host's address does
+                // not have to wait for the guest's. A system's functions are called with ever other objects.
+                siteCount += 1
+                asm.mov(2, .rcx, .mem(.rbp, site))
+                // What is not aligned does not match: it might cross the page.
+                asm.mov(3, .rdx, .rax)
+                let low: UInt64 = bytes > 8 ? 15 : UInt64(bytes) - 1
+                asm.arithmetic(.and, 3, .reg(.rdx), immediate: UInt64(bitPattern: -4096) | low)
+            } else {
+                entryIntoRCX(bytes: bytes)
+            }
+            asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, tags, index: .rcx))
+            let miss = asm.jump(if: .nz)
+            let hit = asm.cursor
+            asm.mov(3, .rcx, .mem(.rbp, tlb + 24, index: .rcx))
+            lastLookUp = isUser ? LookUp(miss: miss, hit: hit, site: site, tags: tags, bytes: bytes) : nil
+            return miss
+        }
+
+        /// RCX = place of the TLB's entry for the address in RAX, from the TLB's beginning; RDX = the tag that it must have.
+        private mutating func entryIntoRCX(bytes: Int32) {
             asm.mov(2, .rcx, .rax)
             asm.shift(.shr, 2, .reg(.rcx), by: 7)
             asm.arithmetic(.and, 2, .reg(.rcx), immediate: UInt64(TLB.count - 1) << 5)
@@ -289,10 +334,16 @@
                 asm.lea(3, .rdx, .mem(.rax, bytes - 1))
             }
             asm.arithmetic(.and, 3, .reg(.rdx), immediate: UInt64(bitPattern: -4096))
-            asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, tlb + (isWrite ? 8 : 0), index: .rcx))
-            let miss = asm.jump(if: .nz)
-            asm.mov(3, .rcx, .mem(.rbp, tlb + 24, index: .rcx))
-            return miss
+        }
+
+        /// Out of line: the entry that the address in RAX belongs to. Falls through when it is another page's.
+        mutating func emitLookUp(_ lookUp: LookUp) {
+            entryIntoRCX(bytes: lookUp.bytes)
+            asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, lookUp.tags, index: .rcx))
+            let unknown = asm.jump(if: .nz)
+            asm.store(2, .mem(.rbp, lookUp.site), .rcx)
+            asm.jump(to: lookUp.hit)
+            asm.bind(unknown)
         }
 
         static let hostAddress = HostOperand.mem(.rax, 0, index: .rcx)

@@ -67,7 +67,23 @@
             var isX87Ready: Bool
             /// `x87Note` at the jump.
             var note: Int32
+            /// The TLB is looked up first.
+            var lookUp: LookUp?
         }
+        /// A memory access that has looked into the entry that it used last: where the whole look-up goes on when that was
+        /// the wrong one.
+        struct LookUp {
+            var miss: UnsafeMutablePointer<UInt8>
+            var hit: UnsafeMutablePointer<UInt8>
+            /// From RBP to the access's site, and to the TLB's tags for its kind of access.
+            var site: Int32
+            var tags: Int32
+            var bytes: Int32
+        }
+        /// The look-up that has just been emitted.
+        var lastLookUp: LookUp?
+        /// Sites in use.
+        var siteCount = 0
         let slowPaths: UnsafeMutablePointer<SlowPath>
         var slowCount = 0
         /// Places where it is looked whether the host's MXCSR serves the guest.
@@ -197,6 +213,7 @@
             for index in 0..<slowCount {
                 let path = slowPaths[index]
                 asm.bind(path.place)
+                if let lookUp = path.lookUp { emitLookUp(lookUp) }
                 if path.before != Self.noTemp { asm.store(3, state(path.before), X64Layout.temporary) }
                 storeVectors(path.changed)
                 storeX87Note(path.note)
@@ -278,7 +295,7 @@
             slowPaths[slowCount] = SlowPath(
                 place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot,
                 changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady,
-                isX87Ready: isX87Ready, note: x87Note)
+                isX87Ready: isX87Ready, note: x87Note, lookUp: lastLookUp?.miss == place ? lastLookUp : nil)
             slowCount += 1
         }
 

@@ -75,7 +75,10 @@
             memory.state.assumingMemoryBound(to: CoreState.self).pointee.engine =
                 Unmanaged.passUnretained(self).toOpaque()
             blocks.entries = memory.entries
-            blocks.onFlush = { [unowned self] in cursor = self.code.writable + ((stubs.size + 63) & ~63) }
+            blocks.onFlush = { [unowned self] in
+                cursor = self.code.writable + ((stubs.size + 63) & ~63)
+                compiler.siteCount = 0
+            }
         }
 
         deinit {
@@ -161,7 +164,8 @@
         @inline(never)
         private func compile(_ block: UnsafeMutablePointer<Block>) -> Bool {
             let most = Int(block.pointee.opCount) * X64Compiler.bytesPerOp + X64Compiler.bytesPerBlock
-            if cursor + most > code.writable + code.size {
+            let mostSites = compiler.siteCount + Int(block.pointee.opCount)
+            if cursor + most > code.writable + code.size || mostSites > EngineMemory.siteCount {
                 blocks.flushAll()
                 return false
             }

@@ -40,10 +40,11 @@
         let cleanEnvironment: Int32
         let blockCount: Int32
         let blockOps: Int32
-        /// From RBP to the TLBs and the table of entries.
+        /// From RBP to the TLBs, the table of entries, the sites.
         let supervisorTLB: Int32
         let userTLB: Int32
         let entries: Int32
+        let sites: Int32
 
         init(memory: EngineMemory, vectors: VectorSlots) {
             func field(_ path: PartialKeyPath<CoreState>) -> Int32 {
@@ -75,6 +76,7 @@
             supervisorTLB = distance(UnsafeMutableRawPointer(memory.supervisorTLB.entries))
             userTLB = distance(UnsafeMutableRawPointer(memory.userTLB.entries))
             entries = distance(UnsafeMutableRawPointer(memory.entries))
+            sites = distance(UnsafeMutableRawPointer(memory.sites))
         }
     }
 
