@@ -117,7 +117,7 @@ final class RecordedRun: Sendable {
         let machine = try PCMachine(configuration: configuration, image: image, door: recorder)
         recorder.memory = machine
         plane?.insideMemory = recorder
-        _ = try machine.run(until: bits == 64 ? 20_000_000_000 : 800_000_000)
+        _ = try machine.run(until: bits == 64 ? 20_000_000_000 : 3_000_000_000)
         if bits == 32 { _ = try machine.end(.positionReached) }
     }
 
