@@ -170,12 +170,16 @@ package protocol HostBoundary: AnyObject {
     /// Hands over the digests of the machine's parts, in a fixed order, to be logged or compared.
     func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence)
 
+    /// The device beyond the door that has just written RAM, and what for; nil: not known, or none.
+    var busMaster: String? { get }
+
     /// The run is over for `reason`; nothing follows. The recording's last event.
     func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence)
 }
 
 extension HostBoundary {
     package var controlRequested: Bool { false }
+    package var busMaster: String? { nil }
 
     /// Element by element.
     package func askBlock(

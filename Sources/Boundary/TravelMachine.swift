@@ -88,8 +88,9 @@ package enum TravelStop: Sendable, Equatable {
     case reached
     /// An instruction with a breakpoint is next.
     case breakpoint(UInt64)
-    /// The instruction before has accessed a watched address. `by` is the place of that instruction.
-    case watch(WatchRange, address: UInt64, by: Place, pc: UInt64, isDMA: Bool)
+    /// The instruction before has accessed a watched address. `by` is the place of that instruction. `dma`: none has, but
+    /// this bus master, as far as it is known.
+    case watch(WatchRange, address: UInt64, by: Place, pc: UInt64, dma: String?)
     /// This vector has been delivered; its handler is next.
     case delivered(UInt8)
     /// The instruction before has accessed a device.

@@ -169,8 +169,8 @@ package final class Monitor {
         var conditions = StopConditions()
         conditions.watches = [WatchRange(start: address, length: length, kind: .write)]
         switch try timeline.runBackward(conditions: conditions, poll: session.wantsInterrupt) {
-        case .watch(_, let at, let by, let pc, let isDMA):
-            let who = isDMA ? "a bus master" : "the instruction at pc 0x\(String(pc, radix: 16))"
+        case .watch(_, let at, let by, let pc, let dma):
+            let who = dma ?? "the instruction at pc 0x\(String(pc, radix: 16))"
             return "0x\(String(at, radix: 16)) is written by \(who), position \(by); the cursor is before it\n"
         case .interrupted: return "interrupted; the cursor is at \(timeline.place)\n"
         default: return "nothing has written there since the start\n"

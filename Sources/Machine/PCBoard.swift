@@ -21,6 +21,8 @@ package final class PCBoard {
     package let fwCfg: FwCfg
     package let pciHost: PCIHost
     package let ide: PIIX3IDE
+    /// Who of the devices writes RAM.
+    package let masters = BusMasters()
     /// In the order of reset, digest and snapshot.
     package let devices: [any Device]
     /// PCI devices that the configuration may have or not.
@@ -66,23 +68,29 @@ package final class PCBoard {
         serial1 = UART16550(
             name: "serial1", base: 0x2F8, irq: isa(3), scheduler: scheduler, channel: channel(.serial1))
         ps2 = I8042(keyboardIRQ: isa(1), mouseIRQ: isa(12), scheduler: scheduler, pins: pins)
-        fwCfg = FwCfg(memory: memory)
+        let fwCfgPort = BusMasterPort("fw_cfg", memory, masters)
+        fwCfg = FwCfg(memory: fwCfgPort)
+        fwCfgPort.request = { [unowned fwCfg] in fwCfg.request }
         pciHost = PCIHost(bus: bus)
         let piix3 = PIIX3(
             isaLines: (0..<16).map(isa), apicLines: (16..<20).map { [ioAPIC] in IRQLine(ioAPIC, $0) })
+        let idePort = BusMasterPort("piix3-ide", memory, masters)
         ide = PIIX3IDE(
-            drives: DriveSettings.ideDrives(configuration.drives, media), primary: isa(14), secondary: isa(15), memory: memory, scheduler: scheduler)
+            drives: DriveSettings.ideDrives(configuration.drives, media), primary: isa(14), secondary: isa(15),
+            memory: idePort, scheduler: scheduler)
+        idePort.request = { [unowned ide] in ide.request }
         let piix4 = PIIX4Power()
         let vga = VGAFunction(pins: pins)
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
         let parallel = ParallelPort(
             name: "parallel0", base: 0x378, irq: isa(7), scheduler: scheduler, channel: channel(.parallel0))
         let panic = PanicPort(channel: channel(.panic))
-        let dma = DMA8237(memory: memory)
+        let dma = DMA8237(memory: BusMasterPort("dma8237, for the floppy controller", memory, masters))
         let floppies = DriveInterface.floppy.numbers.map { number in media.first { Int($0.number) == number } }
         let floppy = FloppyController(media: floppies, irq: isa(6), dma: dma, scheduler: scheduler)
         let pciDevices = PCIDevices(
-            configuration, media: media, host: pciHost, piix3: piix3, messages: localAPIC, memory: memory,
+            configuration, media: media, host: pciHost, piix3: piix3, messages: localAPIC,
+            memory: { [masters] in BusMasterPort($0, memory, masters) },
             scheduler: scheduler, channel: channel)
         self.pciDevices = pciDevices
         diskFailures = pciDevices.failures(ide: ide, floppy: floppy)

@@ -12,13 +12,14 @@ final class PCIDevices {
     private let piix3: PIIX3
     private let host: PCIHost
     private let messages: any MessageSink
-    private let memory: any DMAPort
+    /// A device's own way to RAM, by its name.
+    private let memory: (String) -> BusMasterPort
     private let scheduler: Scheduler
     private static let firstSlot = 4
 
     init(
         _ configuration: PCConfiguration, media: [DiskImage], host: PCIHost, piix3: PIIX3, messages: any MessageSink,
-        memory: any DMAPort, scheduler: Scheduler, channel: (Channel) -> any HostChannel
+        memory: @escaping (String) -> BusMasterPort, scheduler: Scheduler, channel: (Channel) -> any HostChannel
     ) {
         self.host = host
         self.piix3 = piix3
@@ -50,11 +51,13 @@ final class PCIDevices {
         if disks.isEmpty { return }
         let slot = nextSlot
         let numbers = Array(DriveInterface.ahci.numbers)
+        let port = memory("ahci")
         let controller = AHCI(
             name: "ahci", media: numbers.map { number in media.first { Int($0.number) == number } },
             serials: numbers.map { number in disks.first { $0.number == number }?.serial ?? "" },
-            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: memory,
+            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: port,
             scheduler: scheduler)
+        port.request = { [unowned controller] in controller.request }
         functions.append(controller)
         for (port, number) in numbers.enumerated() { drives[number] = AHCIFailure(port: controller.ports[port]) }
     }
@@ -69,10 +72,12 @@ final class PCIDevices {
 
     private func addVirtio(_ function: any VirtioFunction, isModern: Bool = true) -> VirtioPCI {
         let slot = nextSlot
+        let port = memory("virtio\(slot)")
         let device = VirtioPCI(
             name: "virtio\(slot)", function: function,
-            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: memory,
+            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: port,
             scheduler: scheduler, isModern: isModern)
+        port.request = { [unowned device] in device.request }
         functions.append(device)
         return device
     }

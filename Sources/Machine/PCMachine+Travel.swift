@@ -22,6 +22,7 @@ extension PCMachine: LiveMachine {
         debugger.stopPhase = target.phase
         debugger.stopPosition = target.position
         debugger.clearPending()
+        dmaWriter = nil
         let start = place
         debugger.skipPosition = stopsAtStart ? .max : start.position
         debugger.skipPhase = start.phase
@@ -41,7 +42,8 @@ extension PCMachine: LiveMachine {
             let range = WatchRange(
                 start: hit.watch.start, length: hit.watch.length, kind: WatchRange.Kind(hit.watch.kind))
             return .watch(
-                range, address: hit.address, by: Place(hit.position, phase: hit.phase), pc: hit.pc, isDMA: hit.isDMA)
+                range, address: hit.address, by: Place(hit.position, phase: hit.phase), pc: hit.pc,
+                dma: hit.isDMA ? dmaWriter ?? "a bus master" : nil)
         case .requested: return deviceAccess.map { .device($0) } ?? .reached
         case .reached, nil: return .reached
         }
@@ -58,6 +60,12 @@ extension PCMachine: LiveMachine {
             isPort: isPort, address: address, width: width, isWrite: isWrite, value: value,
             by: Place(position, phase: cpu.debugger.phase(at: position)), pc: cpu.exactPC)
         cpu.debugger.requestStop()
+    }
+
+    /// A bus master has written RAM, and may have met a watch.
+    func noteDMA() {
+        guard let hit = cpu.debugger.pendingHit, hit.isDMA, dmaWriter == nil else { return }
+        dmaWriter = board.map { $0.masters.lastWriter } ?? door.busMaster
     }
 
     package func saveState() -> [[UInt8]] {

@@ -28,7 +28,7 @@ package final class PCMachine {
         get { cpu.clock }
         set { cpu.clock = newValue }
     }
-    private var door: any HostBoundary
+    private(set) var door: any HostBoundary
     private let bus = Bus()
     private let scheduler = Scheduler()
     private let image: BootImage
@@ -49,6 +49,8 @@ package final class PCMachine {
     /// Accesses to devices that a debugger wants to hear of, and the first one of the present instruction.
     var deviceStops: [DeviceRange] = []
     var deviceAccess: DeviceAccess?
+    /// The bus master that has met a watch, since the run went on.
+    var dmaWriter: String?
 
     /// - Parameters:
     ///   - image: what RAM and CPU hold at power-on.
@@ -229,7 +231,7 @@ package final class PCMachine {
         case .videoBase(let base): cpu.setVideoBase(base)
         case .reset: resetRequested = true
         case .powerOff(let code): powerOff = (true, code)
-        case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { cpu.dmaWrite(address, from: $0) }
+        case .dmaWrite(let address, let bytes): bytes.withUnsafeBytes { dmaWrite(address, from: $0) }
         case .dmaRead: break
         case .edit(let edit): self.edit(edit)
         }
@@ -358,6 +360,7 @@ package final class PCMachine {
         }
         func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
             machine.cpu.dmaWrite(address, from: buffer)
+            machine.noteDMA()
         }
     }
 
@@ -427,5 +430,6 @@ extension PCMachine: InsideMemory {
     }
     package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
         cpu.dmaWrite(address, from: buffer)
+        noteDMA()
     }
 }

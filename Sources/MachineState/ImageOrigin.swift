@@ -11,6 +11,9 @@ package struct ImageOrigin: Sendable, Equatable {
         self.offset = offset
     }
 
+    /// In words, for people.
+    package var text: String { "disk\(image) sector \(offset / 512)" + (offset % 512 == 0 ? "" : "+\(offset % 512)") }
+
     /// The place `count` bytes further on.
     package func advanced(by count: Int) -> ImageOrigin { ImageOrigin(image: image, offset: offset &+ UInt64(count)) }
 }

@@ -45,6 +45,29 @@ package final class ReplayBoundary: HostBoundary {
         advance(0)
     }
 
+    /// The last write of a bus master that was let in.
+    private var lastDMA: UInt64?
+    /// The log names no bus masters, but it says what a disk's data is, and in answer to what a device has written.
+    package var busMaster: String? {
+        guard let lastDMA else { return nil }
+        var text = "a bus master (event \(lastDMA))"
+        var isWithin = false
+        do {
+            try reader.forEachEvent(from: lastDMA) { number, event in
+                if number == lastDMA, event.kind == .dmaImage {
+                    text += ": \(ImageOrigin(image: UInt8(truncatingIfNeeded: event.pc), offset: event.value).text)"
+                }
+                if number == lastDMA { isWithin = event.within }
+                if isWithin, event.kind.isTransaction {
+                    text += ", in answer to \(event.kind.name) \(names(event))"
+                    return false
+                }
+                return isWithin
+            }
+        } catch { return nil }
+        return text
+    }
+
     private func advance(_ count: Int) {
         cursor += count
         eventNumber += UInt64(count)
@@ -315,6 +338,7 @@ package final class ReplayBoundary: HostBoundary {
 
     /// The input that a let-in event is, with the bytes that the log only names.
     private func input(_ event: LogEvent, _ now: Moment) throws(Divergence) -> Input? {
+        if event.kind == .dmaWrite || event.kind == .dmaImage { lastDMA = eventNumber }
         guard event.kind == .dmaImage else { return event.input }
         var bytes = [UInt8](repeating: 0, count: Int(min(event.width, 1 << 20)))
         let origin = ImageOrigin(image: UInt8(truncatingIfNeeded: event.pc), offset: event.value)

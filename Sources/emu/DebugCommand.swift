@@ -47,7 +47,15 @@ struct DebugCommand: ParsableCommand {
         var child = pid_t()
         var words = arguments.map { strdup($0) } + [nil]
         defer { for word in words { free(word) } }
-        let result = posix_spawnp(&child, gdbProgram, nil, nil, &words, environ)
+        // Whatever signals are blocked here, none are for gdb.
+        var attributes = posix_spawnattr_t()
+        var signals = sigset_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        sigemptyset(&signals)
+        posix_spawnattr_setsigmask(&attributes, &signals)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        let result = posix_spawnp(&child, gdbProgram, nil, &attributes, &words, environ)
         guard result == 0 else {
             throw UserError("\(gdbProgram) cannot be started: \(String(cString: strerror(result))); --gdb-program says which")
         }

@@ -107,9 +107,9 @@ struct QueryCommand: ParsableCommand {
         ]
         switch stop {
         case .breakpoint(let address): fields.append("\"what\":\"exec\",\"address\":\"\(hex(address))\"")
-        case .watch(let range, let address, let by, let pc, let isDMA):
+        case .watch(let range, let address, let by, let pc, let dma):
             fields.append("\"what\":\"\(range.kind)\",\"address\":\"\(hex(address))\",\"by\":\"\(by)\"")
-            fields.append(isDMA ? "\"dma\":true" : "\"writer\":\"\(hex(pc))\"")
+            fields.append(dma.map { "\"dma\":\"\($0)\"" } ?? "\"writer\":\"\(hex(pc))\"")
         case .delivered(let vector): fields.append("\"what\":\"vector\",\"vector\":\(vector)")
         case .device(let access):
             fields.append("\"what\":\"\(access.isPort ? "port" : "mmio")-\(access.isWrite ? "write" : "read")\"")

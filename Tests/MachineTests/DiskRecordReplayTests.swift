@@ -38,7 +38,7 @@ struct DiskRecordReplayTests {
     /// - Parameter spoil: done to the disk before the run only.
     private func recordAndReplay(
         _ boundary: BoundaryKind, _ program: DiskProgram, options: DiskImage.Options = .init(), spoil: () -> Void = {},
-        restore: () throws -> Void = {}
+        restore: () throws -> Void = {}, travel: ((Timeline) throws -> Void)? = nil
     ) throws -> Run {
         var configuration = PCConfiguration()
         configuration.memory = 16 << 20
@@ -73,18 +73,23 @@ struct DiskRecordReplayTests {
 
         try restore()
         let reader = try LogReader(path: path)
-        let door = ReplayBoundary(reader: reader)
+        func replay() throws -> (door: ReplayBoundary, machine: PCMachine) {
+            let names: (LogEvent) -> String = { "port 0x\(String($0.address, radix: 16))" }
+            let door = ReplayBoundary(reader: try LogReader(path: path), names: names)
+            let copy = try DiskImage(path: image, number: 0, options: .init())
+            door.readImage = { origin, buffer in
+                copy.readFile(origin.offset, buffer)
+                return origin.image == 0
+            }
+            let machine = try PCMachine(
+                configuration: configuration, image: start, media: boundary == .inputs ? [copy] : [], door: door)
+            door.memory = machine
+            return (door, machine)
+        }
+        let (door, replayed) = try replay()
         var again: [UInt8] = []
         door.onSend = { source, bytes in if source == Channel.debugConsole.rawValue { again += bytes } }
         door.onPortWrite = { port, value in if port == 0x402 { again.append(UInt8(truncatingIfNeeded: value)) } }
-        let copy = try DiskImage(path: image, number: 0, options: .init())
-        door.readImage = { origin, buffer in
-            copy.readFile(origin.offset, buffer)
-            return origin.image == 0
-        }
-        let replayed = try PCMachine(
-            configuration: configuration, image: start, media: boundary == .inputs ? [copy] : [], door: door)
-        door.memory = replayed
         #expect(try replayed.run(until: .max) == .ended(.poweredOff, code: 7))
         #expect(replayed.digests() == machine.digests())
         #expect(again == console.all)
@@ -93,6 +98,10 @@ struct DiskRecordReplayTests {
         try reader.forEachEvent { _, event in
             events.append(event)
             return true
+        }
+        if let travel {
+            let (door, machine) = try replay()
+            try travel(try Timeline(machine: machine, door: door))
         }
         return Run(console: console.all, digests: machine.digests(), events: events)
     }
@@ -117,6 +126,35 @@ struct DiskRecordReplayTests {
             #expect(dma.count == 1 && dma[0].value == 20 * 512 && dma[0].width == 8192 && dma[0].address == 0x8000)
             #expect(!run.events.contains { $0.kind == .dmaWrite })
         }
+    }
+
+    /// The last writer of memory that a disk's data came to is named, with its request.
+    @Test(arguments: BoundaryKind.allCases)
+    func lastWriterByDMAIsNamed(boundary: BoundaryKind) throws {
+        defer { cleanUp() }
+        var program = DiskProgram()
+        program.address(20, 16)
+        program.startDMA(0x8000, 8192, toMemory: true)
+        program.command(0xC8)
+        program.waitAndTell()
+        program.tell(0x8000, 8192)
+        _ = try recordAndReplay(boundary, program, travel: { timeline in
+            var conditions = StopConditions()
+            conditions.watches = [WatchRange(start: 0x8400, length: 4, kind: .write)]
+            func check(_ stop: TimelineStop) {
+                guard case .watch(_, 0x8400, _, _, let who?) = stop else {
+                    Issue.record("\(stop)")
+                    return
+                }
+                if boundary == .inputs {
+                    #expect(who.hasPrefix("piix3-ide: primary, READ DMA, drive 0, sector 20"), "\(who)")
+                }
+                #expect(who.hasSuffix("disk0 sector 20"), "\(who)")
+            }
+            check(try timeline.runForward(conditions: conditions))
+            _ = try timeline.seek(to: .never)
+            check(try timeline.runBackward(conditions: conditions))
+        })
     }
 
     @Test(arguments: BoundaryKind.allCases)

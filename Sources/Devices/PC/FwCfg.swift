@@ -71,6 +71,9 @@ package final class FwCfg: Device {
     /// The selected item's bytes: found again from `state.selector`.
     private var selected: [UInt8] { items.first { $0.key == state.selector }?.data ?? [] }
 
+    /// What a write to RAM is for, in words.
+    package var request: String? { "DMA of item 0x\(String(state.selector, radix: 16))" }
+
     package init(memory: any DMAPort) {
         self.memory = memory
         add(key: Key.signature, data: Array("QEMU".utf8))

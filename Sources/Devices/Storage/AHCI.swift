@@ -88,6 +88,12 @@ package final class AHCI: PCIFunction {
         }
     }
 
+    /// The commands that are being carried out, in words.
+    package var request: String? {
+        let all = ports.enumerated().compactMap { number, port in port.request.map { "port \(number) \($0)" } }
+        return all.isEmpty ? nil : all.joined(separator: "; ")
+    }
+
     package func visitState(_ visitor: inout StateVisitor) {
         visitor.group("configuration") { configuration.visit(&$0) }
         visitor.field("globalControl", &globalControl)

@@ -144,6 +144,8 @@ extension AHCIPort {
     func timerFired() {
         guard let medium else { return }
         let error = UInt8(truncatingIfNeeded: state.taskFile >> 8)
+        moving = (state.slot, state.fis[2], state.operation == .transfer ? state.transfer.sector : nil)
+        defer { moving = nil }
         switch state.operation {
         case .idle: return
         case .plain: finish(error: state.transfer.hasFailed ? Failure.abort : error)

@@ -115,6 +115,15 @@ package final class AHCIPort {
         setSignature()
     }
 
+    /// The command whose timer has fired, for `request`: the state must not be looked at while it changes.
+    var moving: (slot: UInt8, command: UInt8, sector: UInt64?)?
+    /// What RAM is written for, in words; nil: it is not.
+    var request: String? {
+        guard let moving else { return nil }
+        let text = "slot \(moving.slot), command 0x\(String(moving.command, radix: 16))"
+        return moving.sector.map { "\(text), sector \($0)" } ?? text
+    }
+
     /// The port interrupts.
     var interrupts: Bool { state.interruptStatus & state.interruptEnable != 0 }
     var isReceiving: Bool { state.command & Command.receive != 0 }

@@ -82,9 +82,27 @@ package final class IDEChannel {
         }
     }
 
+    /// The drive for which the bus master is writing to RAM, only while it does.
+    private var moving: Int?
+    /// What for, in words.
+    var request: String? {
+        guard let moving, let drive = drives[moving] else { return nil }
+        let name: String
+        switch drive.state.command {
+        case 0xC8, 0xC9: name = "READ DMA"
+        case 0x25: name = "READ DMA EXT"
+        case 0xA0, 0xA1: name = "PACKET \(drive.state.packet.first.map { "0x" + String($0, radix: 16) } ?? "")"
+        case let other: name = "command 0x\(String(other, radix: 16))"
+        }
+        let block = UInt64(drive.kind == .cdrom ? 2048 : 512)
+        let first = drive.state.address &- UInt64(drive.state.buffer.count) / block
+        return "\(name), drive \(moving)" + (drive.state.isResponse ? "" : ", sector \(first)")
+    }
     var isBusMasterActive: Bool { state.busMaster.isActive }
     func store(_ buffer: [UInt8], from offset: Int, origin: (Int, Int) -> ImageOrigin?) -> Int {
-        state.busMaster.store(buffer, from: offset, memory: memory, origin: origin)
+        moving = selectedIndex
+        defer { moving = nil }
+        return state.busMaster.store(buffer, from: offset, memory: memory, origin: origin)
     }
     func fetch(_ buffer: inout [UInt8], from offset: Int) -> Int {
         state.busMaster.fetch(&buffer, from: offset, memory: memory)

@@ -80,6 +80,14 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
         }
     }
 
+    /// What the bus master writes RAM for, in words; nil: it does not.
+    package var request: String? {
+        for (name, channel) in zip(["primary", "secondary"], channels) {
+            if let request = channel.request { return "\(name), \(request)" }
+        }
+        return nil
+    }
+
     package func visitState(_ visitor: inout StateVisitor) {
         visitor.group("configuration") { configuration.visit(&$0) }
         visitor.group("primary") { channels[0].visit(&$0) }

@@ -77,6 +77,15 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
     }
 
     package func writeConfiguration(_ offset: Int, _ value: UInt8) {}
+    /// The piece that has just come to its end, for `request`: the state must not be looked at while it changes.
+    private var moving: (direction: BlockTransfer.Direction, sector: UInt64)?
+    package var request: String {
+        switch moving?.direction {
+        case .read?: "read, sector \(moving?.sector ?? 0)"
+        case .write?: "write, sector \(moving?.sector ?? 0)"
+        default: "block request"
+        }
+    }
     package func reset() { state = State() }
     package func visitState(_ visitor: inout StateVisitor) { state.visit(&visitor) }
     package func notified(queue: Int) { startNext() }
@@ -143,6 +152,7 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
     }
 
     package func timerFired(_ timer: Int) {
+        moving = (state.transfer.direction, state.transfer.sector)
         switch state.operation {
         case .idle: break
         case .flush: finish(state.transfer.hasFailed ? Result.error : Result.ok)
@@ -158,6 +168,7 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
             case .failed: finish(Result.error)
             }
         }
+        moving = nil
         startNext()
     }
 

@@ -33,6 +33,7 @@ package final class VirtioConsole: VirtioFunction, HostReceiver {
     package init(channel: any HostChannel) { self.channel = channel }
 
     package func writeConfiguration(_ offset: Int, _ value: UInt8) {}
+    package var request: String { "console" }
     package func reset() { state = State() }
     package func visitState(_ visitor: inout StateVisitor) { state.visit(&visitor) }
 

@@ -27,6 +27,7 @@ package final class VirtioEntropy: VirtioFunction {
     package init(channel: any HostChannel) { self.channel = channel }
 
     package func writeConfiguration(_ offset: Int, _ value: UInt8) {}
+    package var request: String { "random bytes" }
     package func reset() { state = State() }
     package func visitState(_ visitor: inout StateVisitor) { state.visit(&visitor) }
     package func notified(queue: Int) { transport.schedule(timer: 0, after: 10_000) }

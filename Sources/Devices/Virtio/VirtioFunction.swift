@@ -28,6 +28,8 @@ package protocol VirtioFunction: AnyObject {
     func writeConfiguration(_ offset: Int, _ value: UInt8)
     /// The driver has said that queue number `queue` has something. Only while the driver is ready.
     func notified(queue: Int)
+    /// What the present request is, in words.
+    var request: String { get }
     /// A deadline set with `VirtioTransport.schedule` has come.
     func timerFired(_ timer: Int)
     /// The state after power-on. The transport has cancelled the timers.

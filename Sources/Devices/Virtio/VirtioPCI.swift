@@ -259,8 +259,14 @@ package final class VirtioPCI: PCIFunction, VirtioTransport {
         }
     }
 
+    /// The request whose buffers are written, by its first descriptor.
+    private var head: UInt16 = 0
+    /// What RAM is written for, in words.
+    package var request: String { "\(function.request), descriptor \(head)" }
+
     package func push(queue: Int, _ chain: VirtioChain, written: Int) {
         guard isRunning, state.queues.indices.contains(queue) else { return }
+        head = chain.head
         state.queues[queue].push(chain, written: written, memory)
         if state.queues[queue].wantsInterrupt(memory) { interrupt(1, vector: state.queues[queue].vector) }
     }
@@ -270,6 +276,7 @@ package final class VirtioPCI: PCIFunction, VirtioTransport {
     }
 
     package func write(_ chain: VirtioChain, _ bytes: [UInt8], at offset: Int, origin: (Int, Int) -> ImageOrigin?) {
+        head = chain.head
         chain.writable.write(bytes, at: offset, memory, origin: origin)
     }
 

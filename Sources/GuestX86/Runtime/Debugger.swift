@@ -64,7 +64,7 @@ package final class CPUDebugger {
     /// Why the CPU stopped last.
     package var stop: Stop?
     /// A hit that waits for the end of its instruction.
-    var pendingHit: WatchHit?
+    package internal(set) var pendingHit: WatchHit?
     var pendingVector: Int = -1
     private var isStopRequested = false { didSet { arm() } }
     /// The position at which an interrupt or exception was delivered last, and how many were there.

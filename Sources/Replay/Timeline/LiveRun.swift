@@ -103,8 +103,8 @@ extension TimelineStop {
         switch stop {
         case .reached: self = .reached
         case .breakpoint(let address): self = .breakpoint(address)
-        case .watch(let range, let address, let by, let pc, let isDMA):
-            self = .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)
+        case .watch(let range, let address, let by, let pc, let dma):
+            self = .watch(range, address: address, by: by, pc: pc, dma: dma)
         case .delivered(let vector): self = .delivered(vector)
         case .device(let access): self = .device(access)
         case .ended(let reason): self = .end(reason)

@@ -66,8 +66,8 @@ extension TimelineStop {
         switch self {
         case .reached: return "reached"
         case .breakpoint(let address): return "exec \(hex(address))"
-        case .watch(let range, let address, let by, let pc, let isDMA):
-            return "\(range.kind) \(hex(address)) by \(isDMA ? "a bus master" : "pc \(hex(pc))") at \(by)"
+        case .watch(let range, let address, let by, let pc, let dma):
+            return "\(range.kind) \(hex(address)) by \(dma ?? "pc \(hex(pc))") at \(by)"
         case .delivered(let vector): return "vector \(vector)"
         case .device(let access):
             let verb = access.isWrite ? "write" : "read"

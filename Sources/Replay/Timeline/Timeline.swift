@@ -6,7 +6,7 @@ package enum TimelineStop: Sendable, Equatable {
     case reached
     case breakpoint(UInt64)
     /// Forwards the access has just been made; backwards it is about to be made.
-    case watch(WatchRange, address: UInt64, by: Place, pc: UInt64, isDMA: Bool)
+    case watch(WatchRange, address: UInt64, by: Place, pc: UInt64, dma: String?)
     case delivered(UInt8)
     /// As for `watch`.
     case device(DeviceAccess)
@@ -327,8 +327,8 @@ package final class Timeline {
             case .reached, .ended: return last
             case .breakpoint(let address):
                 if place < upper { last = (place, .breakpoint(address)) }
-            case .watch(let range, let address, let by, let pc, let isDMA):
-                if by < upper { last = (by, .watch(range, address: address, by: by, pc: pc, isDMA: isDMA)) }
+            case .watch(let range, let address, let by, let pc, let dma):
+                if by < upper { last = (by, .watch(range, address: address, by: by, pc: pc, dma: dma)) }
             case .delivered(let vector): if place < upper { last = (place, .delivered(vector)) }
             case .device(let access): if access.by < upper { last = (access.by, .device(access)) }
             }
