@@ -6,6 +6,8 @@ package struct NetworkCardSettings: Sendable, Equatable {
     package enum Model: String, Sendable, CaseIterable {
         /// A virtio card with the legacy and the modern interface.
         case virtio
+        /// Intel's 82540EM.
+        case e1000
     }
 
     package var model: Model

@@ -51,6 +51,14 @@ final class PCIDevices {
                 let network = VirtioNetwork(address: card.address, channel: channel(host))
                 network.transport = addVirtio(network)
                 networkCards.append(network)
+            case .e1000:
+                let slot = nextSlot
+                let network = E1000(
+                    name: "e1000-\(slot)", address: card.address,
+                    irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: memory, scheduler: scheduler,
+                    channel: channel(host))
+                functions.append(network)
+                networkCards.append(network)
             }
         }
     }

@@ -8,7 +8,7 @@ import Replay
 /// Options of `run` about network cards.
 struct NetworkOptions: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…] (NAT, DHCP, DNS; in builds with --traits Slirp), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). With ,model=virtio ,mac=ADDRESS ,dump=FILE (a pcapng file of what passes). Up to four times.",
+        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…] (NAT, DHCP, DNS; in builds with --traits Slirp), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio or ,model=e1000; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
         valueName: "backend"))
     var net: [NetworkOption] = []
 
@@ -80,6 +80,7 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
             #if Slirp
             return try UserNetwork(forwards: forwards)
             #else
+            _ = forwards
             throw UserError("--net user: this program was built without it: swift build --traits Slirp (needs libslirp-dev)")
             #endif
         }

@@ -8,6 +8,10 @@ package final class PcapFile: Sendable {
         package var time: UInt64
         /// What was captured of it.
         package var bytes: [UInt8]
+        package init(time: UInt64, bytes: [UInt8]) {
+            self.time = time
+            self.bytes = bytes
+        }
     }
 
     private static let ethernet: UInt32 = 1
