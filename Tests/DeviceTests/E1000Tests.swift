@@ -266,7 +266,7 @@ struct E1000Tests {
         var random = TestRandom(seed)
         let rig = Rig()
         let known: [UInt64] = [0, 8, 0x10, 0x14, 0x20, 0xC0, 0xC8, 0xD0, 0xD8, 0x100, 0x400, 0x5200, 0x5400]
-        for _ in 0..<300 {
+        for _ in 0..<50 {
             rig.start()
             for _ in 0..<64 { rig.board.ram[0x1000 + random.below(0x2000)] = UInt8(random.below(256)) }
             for _ in 0..<random.below(8) {

@@ -49,8 +49,8 @@ struct CaptureFileTests {
 
     @Test func packetBlocks() {
         let block = PcapngFile.packet([1, 2, 3, 4, 5], interface: 2, isOut: true, time: 0x1_0000_0003)
-        #expect(block == put(6) + put(56) + put(2) + put(1) + put(3) + put(5) + put(5) + [1, 2, 3, 4, 5, 0, 0, 0]
-            + [2, 0, 4, 0] + put(2) + put(0) + put(56))
+        #expect(block == put(6) + put(52) + put(2) + put(1) + put(3) + put(5) + put(5) + [1, 2, 3, 4, 5, 0, 0, 0]
+            + [2, 0, 4, 0] + put(2) + put(0) + put(52))
     }
 
     @Test func forwards() {

@@ -79,6 +79,8 @@ package final class E1000: PCIFunction, NetworkCard {
     private static let transmitTimer = 0
     /// The most descriptors that are carried out at once.
     private static let mostAtOnce = 256
+    /// The most bytes that go out at once, but for a packet's last segments.
+    private static let mostBytesAtOnce = 1 << 18
 
     package let name: String
     private static let registerNames = [
@@ -291,13 +293,15 @@ package final class E1000: PCIFunction, NetworkCard {
     private func transmit() {
         guard word(Register.transmitControl) & 2 != 0 else { return }
         var causes: UInt32 = 0
-        for _ in 0..<Self.mostAtOnce {
+        var bytes = 0
+        for _ in 0..<Self.mostAtOnce where bytes < Self.mostBytesAtOnce {
             guard let place = head(Register.transmitRing) else {
                 if causes != 0 { raise(causes | Cause.queueEmpty) }
                 return
             }
             let (address, second) = descriptor(place)
             for frame in state.sender.take(address, second, memory) where state.wire.canSend(frame.count) {
+                bytes += frame.count
                 state.statistics[1] &+= 1
                 state.statistics[5] &+= 1
                 state.statistics[3] &+= UInt64(frame.count + 4)
