@@ -17,9 +17,10 @@ let hot: [SwiftSetting] =
 let package = Package(
     name: "emu",
     products: [.executable(name: "emu", targets: ["emu"])],
-    // What a person does not need to run the main job: `swift build --traits VNC,SDL`.
+    // What a person does not need to run the main job: `swift build --traits VNC,SDL,Slirp`.
     traits: [
         .trait(name: "VNC", description: "--display vnc=…, by libvncserver, which is under the GPL: so is the program then"),
+        .trait(name: "Slirp", description: "--net user, a network behind the program's own sockets, by libslirp"),
         .trait(name: "SDL", description: "--display sdl, a window, by SDL 2"),
     ],
     dependencies: [
@@ -30,6 +31,7 @@ let package = Package(
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CVNC", pkgConfig: "libvncserver", providers: [.apt(["libvncserver-dev"])]),
         .systemLibrary(name: "CSDL", pkgConfig: "sdl2", providers: [.apt(["libsdl2-dev"])]),
+        .systemLibrary(name: "CSlirp", pkgConfig: "slirp", providers: [.apt(["libslirp-dev"])]),
         .target(name: "CHostOracle", path: "Tests/CHostOracle"),
 
         // Bottom up: nothing imports a target that is listed below it.
@@ -42,7 +44,10 @@ let package = Package(
         .target(name: "Devices", dependencies: ["DeviceBus", "MachineState"], swiftSettings: hot),
         .target(name: "Replay", dependencies: ["Boundary", "MachineState", "CZstd"], swiftSettings: hot),
         .target(name: "GDBStub", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
-        .target(name: "Passthrough", dependencies: ["Boundary", "MachineState"], swiftSettings: common),
+        .target(
+            name: "Passthrough",
+            dependencies: ["Boundary", "MachineState", .target(name: "CSlirp", condition: .when(traits: ["Slirp"]))],
+            swiftSettings: common),
         .target(
             name: "Machine",
             dependencies: ["GuestX86", "Devices", "Boundary", "CPUCore", "DeviceBus", "MachineState"],

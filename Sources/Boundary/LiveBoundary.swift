@@ -26,12 +26,26 @@ package final class LiveBoundary: HostBoundary, Sendable {
         /// Not before this virtual time.
         var due: VirtualTime
         var order: UInt64
+        /// Gives what comes after it, once it has been taken.
+        var feed: Feed?
     }
+    /// Gives the next input of a source that knows its input beforehand, and its time; nil at the end.
+    package typealias Feed = @Sendable () -> (bytes: [UInt8], due: VirtualTime)?
+    /// Sees what crosses the door at one channel: true for what goes out.
+    package typealias Tap = @Sendable (_ isOut: Bool, _ bytes: [UInt8], _ time: VirtualTime) -> Void
     private struct Shared {
         var pending: [Pending] = []
         var order: UInt64 = 0
         var sinks: [(source: UInt16, sink: any HostSink)] = []
+        var taps: [(source: UInt16, tap: Tap)] = []
+
+        mutating func append(_ source: UInt16, _ feed: @escaping Feed) {
+            guard let (bytes, due) = feed() else { return }
+            order += 1
+            pending.append(Pending(source: source, bytes: bytes, due: due, order: order, feed: feed))
+        }
     }
+    private let hasTaps = Atomic<Bool>(false)
     private let shared = Mutex(Shared())
     private let hasNews = Atomic<Bool>(false)
     /// The virtual time at which the user wants to quit; `.max` for not yet.
@@ -95,6 +109,24 @@ package final class LiveBoundary: HostBoundary, Sendable {
         wake.signal()
     }
 
+    /// Lets `feed` give a channel's device its input, one after the other, each at its time.
+    package func push(source: UInt16, feed: @escaping Feed) {
+        shared.withLock { $0.append(source, feed) }
+        hasNews.store(true, ordering: .releasing)
+        wake.signal()
+    }
+
+    /// Lets `tap` see a channel's traffic, on the machine's thread, when it crosses. Before the run.
+    package func watch(source: UInt16, _ tap: @escaping Tap) {
+        shared.withLock { $0.taps.append((source, tap)) }
+        hasTaps.store(true, ordering: .releasing)
+    }
+
+    private func show(_ source: UInt16, isOut: Bool, _ bytes: [UInt8], _ time: VirtualTime) {
+        if !hasTaps.load(ordering: .relaxed) { return }
+        for entry in shared.withLock({ $0.taps }) where entry.source == source { entry.tap(isOut, bytes, time) }
+    }
+
     /// Asks for the run's end, not before a virtual time. From any thread.
     package func requestQuit(due: VirtualTime = 0) {
         quitDue.store(due, ordering: .releasing)
@@ -138,7 +170,7 @@ package final class LiveBoundary: HostBoundary, Sendable {
             drainedTime.store(now.time, ordering: .relaxed)
             return nil
         }
-        return shared.withLock { shared -> TimedInput? in
+        let input = shared.withLock { shared -> Pending? in
             if drainedPosition.load(ordering: .relaxed) == now.position, drainedTime.load(ordering: .relaxed) == now.time {
                 return nil
             }
@@ -149,8 +181,12 @@ package final class LiveBoundary: HostBoundary, Sendable {
                 return nil
             }
             let pending = shared.pending.remove(at: index)
-            return TimedInput(.host(source: pending.source, bytes: pending.bytes), at: now)
+            if let feed = pending.feed { shared.append(pending.source, feed) }
+            return pending
         }
+        guard let input else { return nil }
+        show(input.source, isOut: false, input.bytes, now.time)
+        return TimedInput(.host(source: input.source, bytes: input.bytes), at: now)
     }
 
     /// Asks the run to stop for a debugger. From any thread.
@@ -206,7 +242,9 @@ package final class LiveBoundary: HostBoundary, Sendable {
     }
 
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
-        if case .host(let source, let bytes) = effect { sink(source)?.send(bytes) }
+        guard case .host(let source, let bytes) = effect else { return }
+        sink(source)?.send(bytes)
+        show(source, isOut: true, bytes, now.time)
     }
 
     private func sink(_ source: UInt16) -> (any HostSink)? {

@@ -178,6 +178,10 @@ package final class PCBoard {
         case .resetButton: resetButton
         case .nmiButton: nmiButton
         case .virtioConsole: pciDevices.console
+        case .net0, .net1, .net2, .net3:
+            Channel.network.firstIndex(of: channel).flatMap { number in
+                pciDevices.networkCards.indices.contains(number) ? pciDevices.networkCards[number] : nil
+            }
         case .debugConsole, .entropy, .parallel0, .panic: nil
         }
     }

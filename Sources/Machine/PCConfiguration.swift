@@ -25,6 +25,8 @@ package struct PCConfiguration: Sendable, Equatable {
     package var drives: [DriveSettings] = []
     /// In the order of their slots.
     package var devices: [OptionalDevice] = []
+    /// At most four, on the channels net0...net3.
+    package var networkCards: [NetworkCardSettings] = []
 
     package init() {}
 }
@@ -49,6 +51,14 @@ package enum Channel: UInt16, Sendable, CaseIterable {
     case parallel0 = 12
     /// A crash of the guest's kernel.
     case panic = 13
+    /// Frames of the network cards.
+    case net0 = 14
+    case net1 = 15
+    case net2 = 16
+    case net3 = 17
+
+    /// The network cards' channels, in the order of the cards.
+    package static let network: [Channel] = [.net0, .net1, .net2, .net3]
 
     /// The name that users see.
     package var name: String {
@@ -66,6 +76,10 @@ package enum Channel: UInt16, Sendable, CaseIterable {
         case .panic: "panic"
         case .entropy: "entropy"
         case .virtioConsole: "virtio-console"
+        case .net0: "net0"
+        case .net1: "net1"
+        case .net2: "net2"
+        case .net3: "net3"
         }
     }
 }

@@ -9,6 +9,8 @@ final class PCIDevices {
     /// What is told of failures of the host's files, by drive number.
     private var drives: [Int: any HostReceiver] = [:]
     private(set) var console: VirtioConsole?
+    /// In the order of their channels.
+    private(set) var networkCards: [any NetworkCard] = []
     private let piix3: PIIX3
     private let host: PCIHost
     private let messages: any MessageSink
@@ -42,6 +44,22 @@ final class PCIDevices {
                 let console = VirtioConsole(channel: channel(.virtioConsole))
                 console.transport = addVirtio(console)
                 self.console = console
+            }
+        }
+        for (card, host) in zip(configuration.networkCards, Channel.network) {
+            switch card.model {
+            case .virtio:
+                let network = VirtioNetwork(address: card.address, channel: channel(host))
+                network.transport = addVirtio(network)
+                networkCards.append(network)
+            case .e1000:
+                let slot = nextSlot
+                let network = E1000(
+                    name: "e1000-\(slot)", address: card.address,
+                    irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: memory, scheduler: scheduler,
+                    channel: channel(host))
+                functions.append(network)
+                networkCards.append(network)
             }
         }
     }

@@ -46,6 +46,12 @@ package struct LogEvent: Sendable, Equatable {
         case editMemory = 32
         /// The same for register number `address`.
         case editRegister = 33
+        /// Devices cut, optional: the frame `bytes` has crossed the card's channel `address` at virtual time `value`;
+        /// `width` is 0 for one that came in, 1 for one that went out. A replay has no use for it.
+        case frame = 128
+
+        /// Says something to readers only.
+        package var isOptional: Bool { rawValue >= 128 }
 
         /// A transaction of the CPU: has a PC, a width and a value.
         package var isTransaction: Bool {
@@ -66,7 +72,7 @@ package struct LogEvent: Sendable, Equatable {
         package var isDMA: Bool { self == .dmaRead || self == .dmaWrite || self == .dmaImage }
         package var hasBytes: Bool {
             switch self {
-            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .editMemory, .editRegister: true
+            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .editMemory, .editRegister, .frame: true
             default: false
             }
         }
@@ -97,6 +103,7 @@ package struct LogEvent: Sendable, Equatable {
             case .portImage: "port-image"
             case .editMemory: "edit-memory"
             case .editRegister: "edit-register"
+            case .frame: "frame"
             }
         }
     }

@@ -65,6 +65,17 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         writer.append(LogEvent(TimedInput(.edit(edit), at: now), event(.input, now)))
     }
 
+    /// Devices cut: a frame has crossed a network card's channel. For readers of the log: the transactions and DMA that
+    /// make it are there anyway.
+    package func note(frame bytes: [UInt8], source: UInt16, isOut: Bool, time: VirtualTime) {
+        var event = event(.frame, now)
+        event.address = UInt64(source)
+        event.width = isOut ? 1 : 0
+        event.value = time
+        event.bytes = bytes
+        writer.append(event)
+    }
+
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
         self.now = now
         writer.flushIfOld()

@@ -31,6 +31,8 @@ package final class ReplayBoundary: HostBoundary {
     private let names: (LogEvent) -> String
     /// Gets what a live backend would.
     package var onSend: ((_ source: UInt16, _ bytes: [UInt8]) -> Void)?
+    /// Gets what crosses at the inputs cut: true for what goes out.
+    package var onCrossing: ((_ isOut: Bool, _ source: UInt16, _ bytes: [UInt8], _ time: VirtualTime) -> Void)?
     /// Gets the port writes of a devices recording: what a console shows is in there.
     package var onPortWrite: ((_ port: UInt16, _ value: UInt64) -> Void)?
     /// Keeps what the guest writes to its console, if someone wants it.
@@ -72,7 +74,12 @@ package final class ReplayBoundary: HostBoundary {
         cursor += count
         eventNumber += UInt64(count)
         if count > 0, cursor > 0, cursor <= events.count { lastPosition = events[cursor - 1].position }
-        while cursor >= events.count {
+        while true {
+            while cursor < events.count, events[cursor].kind.isOptional {
+                cursor += 1
+                eventNumber += 1
+            }
+            if cursor < events.count { return }
             guard nextChunk < reader.chunks.count else {
                 isExhausted = true
                 return
@@ -190,6 +197,7 @@ package final class ReplayBoundary: HostBoundary {
         guard let input = try input(event, now) else { return nil }
         if case .dmaRead(let address, let bytes) = input { try check(address, bytes, event, now) }
         advance(1)
+        if let onCrossing, case .host(let source, let bytes) = input { onCrossing(false, source, bytes, now.time) }
         return TimedInput(input, at: now)
     }
 
@@ -275,6 +283,7 @@ package final class ReplayBoundary: HostBoundary {
             output.mix(UInt64(source))
             bytes.withUnsafeBytes { output.mix(bytes: $0) }
             onSend?(source, bytes)
+            onCrossing?(true, source, bytes, now.time)
             transcript?.sent(source, bytes, at: now.position)
             return
         }

@@ -15,7 +15,7 @@ enum EventText {
         switch event.kind {
         case .portRead, .portWrite, .portBlock, .portImage: names(.port, event.address)
         case .memoryRead, .memoryWrite: names(.memory, event.address)
-        case .input, .answer: Channel(rawValue: UInt16(truncatingIfNeeded: event.address)).map { ($0.name, nil) }
+        case .input, .answer, .frame: Channel(rawValue: UInt16(truncatingIfNeeded: event.address)).map { ($0.name, nil) }
         default: nil
         }
     }
@@ -56,6 +56,7 @@ enum EventText {
             return "\(start) \(event.kind.name) \(hex(event.address)) \(event.bytes.count) bytes \(bytes(Array(event.bytes.prefix(16))))"
         case .editMemory:
             return "\(start) \(event.kind.name) \(hex(event.address)) \(bytes(event.bytes))"
+        case .frame: return "\(start) \(event.kind.name)\(place) \(event.width == 0 ? "in" : "out") \(bytes(event.bytes))"
         case .editRegister: return "\(start) \(event.kind.name) \(event.address) \(bytes(event.bytes))"
         case .dmaImage:
             return "\(start) \(event.kind.name) \(hex(event.address)) \(event.width) bytes of image \(event.pc) at \(event.value)"
@@ -94,6 +95,7 @@ enum EventText {
             fields.append("\"address\":\"\(hex(event.address))\",\"width\":\(event.width)")
             fields.append("\"image\":\(event.pc),\"offset\":\(event.value)")
         case .input, .digest, .idle: break
+        case .frame: fields.append("\"out\":\(event.width != 0),\"crossed\":\(event.value)")
         default: fields.append("\"value\":\(event.value)")
         }
         if event.kind.hasBytes { fields.append("\"bytes\":\"\(bytes(event.bytes))\"") }

@@ -102,6 +102,8 @@ struct GoLive {
         machine.replaceDoor(recorder ?? live)
         let runner = script.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
         HostConnections.connectCommon(live)
+        // What was at the other end of the recorded cables is gone.
+        for channel in Channel.network { live.push(source: channel.rawValue, bytes: [0]) }
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
         if let text = options.type { live.push(source: Channel.serial0.rawValue, bytes: Array(text.utf8)) }

@@ -68,6 +68,10 @@ struct MachineSetup {
             }
             configuration.devices.append(device)
         }
+        guard let cards = [NetworkCardSettings](text: header.setting("net") ?? "") else {
+            throw UserError("\(recording): needs network cards that this version does not have: \(header.setting("net") ?? "")")
+        }
+        configuration.networkCards = cards
         self.configuration = configuration
         for role in Self.loadedRoles {
             guard let image = header.image(role) else { continue }
@@ -103,6 +107,7 @@ struct MachineSetup {
     func header(digestInterval: Position) throws -> LogHeader {
         var images = files.map(\.image)
         for drive in drives where !drive.image.isWritten { images.append(try drive.headerImage()) }
+        let cards = configuration.networkCards
         return LogHeader(
             boundary: configuration.boundary, clockShift: configuration.clockShift, digestInterval: digestInterval,
             date: configuration.date,
@@ -114,7 +119,7 @@ struct MachineSetup {
                 LogHeader.Setting("drives", configuration.drives.text),
                 LogHeader.Setting("devices", configuration.devices.map(\.rawValue).joined(separator: ",")),
                 LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
-            ], images: images)
+            ] + (cards.isEmpty ? [] : [LogHeader.Setting("net", cards.text)]), images: images)
     }
 
     /// The disks' images.

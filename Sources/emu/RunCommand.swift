@@ -34,6 +34,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var disks: DiskOptions
     @OptionGroup var firmware: FirmwareOptions
     @OptionGroup var devices: DeviceOptions
+    @OptionGroup var network: NetworkOptions
     @OptionGroup var monitoring: MonitorOptions
     @Option(help: ArgumentHelp("The guest's screen: none, vnc=HOST:N[,PASSWORD] or sdl.", valueName: "display"))
     var display = DisplayOption.none
@@ -101,6 +102,7 @@ struct RunCommand: ParsableCommand {
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
         configuration.devices = devices.device
+        configuration.networkCards = network.cards
         var paths: [String: String] = [:]
         if let kernel {
             paths["kernel"] = kernel
@@ -148,6 +150,8 @@ struct RunCommand: ParsableCommand {
         let machine = try PCMachine(
             configuration: configuration, image: image,
             media: configuration.boundary == .inputs ? setup.media : [], door: door, engine: engine.engine)
+        let connections = try NetworkConnections(network.net, live)
+        if let recorder, configuration.boundary == .devices { connections.note(in: recorder) }
         engine.prepare(machine)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
@@ -159,6 +163,7 @@ struct RunCommand: ParsableCommand {
         let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
         try connect(live, runner)
         runner?.start()
+        connections.start()
 
         let input = HostInput(live)
         let monitor = try MachineMonitor(
@@ -181,6 +186,7 @@ struct RunCommand: ParsableCommand {
             outcome = try drive(machine, recorder, monitor, refresher)
         }
         monitor.finish()
+        try connections.finish()
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
         engine.report(machine, seconds: elapsed.seconds)

@@ -53,3 +53,18 @@ final class Scratch {
     }
     func read(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: url.appendingPathComponent(name))) }
 }
+
+extension Program {
+    /// The SHA-256 of a file, in hexadecimal digits.
+    static func digest(_ path: String) throws -> String {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/sha256sum")
+        process.arguments = [path]
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        let text = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return String(decoding: text.prefix(64), as: UTF8.self)
+    }
+}

@@ -86,6 +86,17 @@ initramfs() {
     rm -rf "$tree"
 }
 
+# network_initramfs KERNEL OUT: an initramfs with the drivers of network cards that the (cloud) kernel has as modules.
+network_initramfs() {
+    local modules
+    modules=$(cd "$(dirname "$1")/../lib/modules" && pwd)
+    local files=()
+    for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
+        files+=("$(find "$modules" -name "$module.ko")")
+    done
+    initramfs "$root/scripts/lib/init-net" "$2" "${files[@]}"
+}
+
 # The release build. Prints nothing but warnings and errors; the program is $emu afterwards.
 build_release() {
     need libzstd-dev pkg-config cpio

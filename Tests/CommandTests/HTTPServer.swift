@@ -1,0 +1,72 @@
+import Foundation
+import Glibc
+
+/// A server of one file, on a port of the loopback interface, until it is closed.
+final class HTTPServer: Sendable {
+    let port: UInt16
+    private let listener: Int32
+
+    init(_ file: [UInt8]) throws {
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        inet_pton(AF_INET, "127.0.0.1", &address.sin_addr)
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let code = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { place in
+                bind(listener, place, length) == 0 && listen(listener, 4) == 0 ? getsockname(listener, place, &length) : -1
+            }
+        }
+        guard code == 0 else { throw POSIXError(.EADDRNOTAVAIL) }
+        port = UInt16(bigEndian: address.sin_port)
+        self.listener = listener
+        Thread.detachNewThread {
+            while true {
+                let peer = accept(listener, nil, nil)
+                if peer < 0 { return }
+                var request = [UInt8](repeating: 0, count: 4096)
+                _ = recv(peer, &request, request.count, 0)
+                let reply = Array("HTTP/1.0 200 OK\r\nContent-Length: \(file.count)\r\n\r\n".utf8) + file
+                var done = 0
+                while done < reply.count {
+                    let count = reply.withUnsafeBytes {
+                        Glibc.send(peer, $0.baseAddress! + done, reply.count - done, Int32(truncatingIfNeeded: MSG_NOSIGNAL))
+                    }
+                    if count <= 0 { break }
+                    done += count
+                }
+                Glibc.close(peer)
+            }
+        }
+    }
+
+    func close() {
+        shutdown(listener, Int32(SHUT_RDWR))
+        Glibc.close(listener)
+    }
+
+    /// What somebody who listens on a port of the loopback interface says, up to `count` bytes.
+    static func fetch(port: UInt16, count: Int) -> [UInt8] {
+        let peer = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { Glibc.close(peer) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        inet_pton(AF_INET, "127.0.0.1", &address.sin_addr)
+        let code = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(peer, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        var limit = timeval(tv_sec: 60, tv_usec: 0)
+        setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        var bytes: [UInt8] = []
+        while code == 0, bytes.count < count {
+            var buffer = [UInt8](repeating: 0, count: 65536)
+            let got = recv(peer, &buffer, buffer.count, 0)
+            if got <= 0 { break }
+            bytes += buffer[..<got]
+        }
+        return bytes
+    }
+}
