@@ -54,9 +54,12 @@ final class PCIDevices {
                 networkCards.append(network)
             case .e1000:
                 let slot = nextSlot
+                let name = "e1000-\(slot)"
+                let port = memory(name)
+                port.request = { "a frame" }
                 let network = E1000(
-                    name: "e1000-\(slot)", address: card.address,
-                    irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: memory, scheduler: scheduler,
+                    name: name, address: card.address,
+                    irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: port, scheduler: scheduler,
                     channel: channel(host))
                 functions.append(network)
                 networkCards.append(network)

@@ -53,6 +53,7 @@ package final class VirtioNetwork: VirtioFunction, NetworkCard {
     }
 
     package var isLinkUp: Bool { state.wire.isLinkUp }
+    package var request: String { "a frame" }
 
     /// Address, status (bit 0: the link is up), and the number of queue pairs, which is not offered.
     package var configurationBytes: [UInt8] { state.address + [isLinkUp ? 1 : 0, 0, 1, 0] }
