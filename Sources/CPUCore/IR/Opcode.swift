@@ -116,6 +116,9 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
     // Calls helper b, which faults, unless bits 63...47 of a are all equal: the target of a branch
     case guardCanonical
 
+    // If the condition in b holds, the block ends after this instruction, and imm follows; else it goes on.
+    case exitIf
+
     // Ends of blocks. To imm; by the condition in b to imm, else to the block's end; to the value of a.
     case jump, jumpIf, jumpTo
     // Like jump and jumpTo, but back to the run loop, because the mode or an interrupt flag may have changed.
@@ -166,7 +169,7 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
             .complementCarry:
             .passes
         case .guardClear8: .barrier
-        case .ld8 ... .brNonzero64, .ldzx8 ... .st128, .call, .callPure, .guardCanonical, .jump ... .stop: .barrier
+        case .ld8 ... .brNonzero64, .ldzx8 ... .st128, .call, .callPure, .guardCanonical, .exitIf, .jump ... .stop: .barrier
         default: .none
         }
     }

@@ -484,6 +484,12 @@ package struct Interpreter {
             case .brNonzero16: return branch(core, block, (s.get(op.a) as UInt16) != 0, op.imm)
             case .brNonzero32: return branch(core, block, (s.get(op.a) as UInt32) != 0, op.imm)
             case .brNonzero64: return branch(core, block, (s.get(op.a) as UInt64) != 0, op.imm)
+            case .exitIf:
+                if s.holds(op.b) {
+                    core.pointee.pc = op.imm
+                    core.pointee.position &+= UInt64(block.index(of: next, diverted: core.pointee.divertedIndex) + 1)
+                    return nil
+                }
             case .jumpIf: return branch(core, block, s.holds(op.b), op.imm)
             case .jump: return branch(core, block, true, op.imm)
             case .jumpTo: return branch(core, block, true, s.get(op.a))

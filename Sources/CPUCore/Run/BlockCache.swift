@@ -40,6 +40,7 @@ package final class BlockCache {
         self.ram = ram
         jumpCache = .allocate(capacity: EntryTable.count)
         jumpCache.initialize(repeating: nil, count: EntryTable.count)
+        precondition(MemoryLayout<Block>.stride == 128)
         // One block more than are kept: `temporary`.
         let blockBytes = ((Self.maxBlocks + 1) * MemoryLayout<Block>.stride + 4095) & ~4095
         size = blockBytes + Self.arenaBytes
@@ -193,7 +194,7 @@ package final class BlockCache {
         return Block(
             pc: builder.startPC, endPC: endPC, linear: builder.linear, mode: mode, count: UInt32(builder.instructionCount),
             opCount: UInt32(builder.opCount), ops: ops, instructionIndex: indices, pcOffsets: offsets, page: page,
-            secondPage: secondPage, nextInBucket: -1, nextInPage: -1, nextInSecondPage: -1)
+            secondPage: secondPage)
     }
 
     private func watch(_ page: Int32, _ offset: Int, _ length: Int) {

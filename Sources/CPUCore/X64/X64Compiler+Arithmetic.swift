@@ -34,7 +34,7 @@
                 apply(operation, width, .reg(.rax), op, isImmediate: isImmediate)
                 write(width, op.dst, .rax)
             }
-            flags = setsFlags ? .host : .memory
+            if setsFlags { flags = .host }
         }
 
         /// Sums and differences that LEA can do.
@@ -173,6 +173,7 @@
             let isLive = setsFlags && !deadAfter[current]
             if !setsFlags { clobberFlags() }
             unary(op) { asm, width, operand in asm.shift(shift, width, operand, by: UInt8(truncatingIfNeeded: count)) }
+            guard setsFlags else { return }
             flags = .memory
             guard isLive else { return }
             asm.lahf()

@@ -133,6 +133,7 @@
                 clobberFlags()
                 asm.test(0, place(op.a), immediate: op.imm)
                 slowPath(asm.jump(if: .nz), before: tempSlot)
+            case .exitIf: exitBlock(op)
             case .jump:
                 flushVectors()
                 saveFlags()
@@ -349,7 +350,7 @@
         static let hostAddress = HostOperand.mem(.rax, 0, index: .rcx)
 
         mutating func load(_ op: MicroOp, from: Int, to: Int, isSigned: Bool, willStore: Bool = false) {
-            clobberFlags()
+            releaseFlags()
             let miss = lookUp(op, bytes: 1 << Int32(from), isWrite: willStore)
             let before = tempSlot
             if Self.isHighByte(op.dst) {
@@ -374,7 +375,7 @@
             // STMXCSR: the interpreter's way brings the flags together.
             if Int32(op.dst) - X64Layout.bias == layout.mxcsr { return runOp() }
             let width = op.opcode.width
-            clobberFlags()
+            releaseFlags()
             let miss = lookUp(op, bytes: 1 << Int32(width), isWrite: true)
             let before = tempSlot
             let value = register(width, op.dst, scratch: .rdx)
@@ -384,7 +385,7 @@
 
         /// 16 bytes between memory and a slot that no host register stands for.
         private mutating func vectorAccess(_ op: MicroOp, isStore: Bool) {
-            clobberFlags()
+            releaseFlags()
             let miss = lookUp(op, bytes: 16, isWrite: isStore)
             var unaligned: UnsafeMutablePointer<UInt8>?
             if op.imm & Address.aligned != 0 {
@@ -430,10 +431,10 @@
 
         /// To a known PC. Within the page the jump is patched to go there directly: blocks of one page are forgotten
         /// together. Elsewhere it asks the table of entries.
-        private mutating func leaveBlock(to target: UInt64) {
+        mutating func leaveBlock(to target: UInt64) {
             let linear = block.pointee.linear
             let targetLinear = linear &+ (target &- block.pointee.pc)
-            let isNear = isLinking && (targetLinear ^ linear) >> 12 == 0 && block.pointee.secondPage < 0 && block.pointee.page >= 0
+            let isNear = (targetLinear ^ linear) >> 12 == 0 && block.pointee.secondPage < 0 && block.pointee.page >= 0
             if isNear {
                 exits[exitCount] = Exit(place: asm.jump(), target: target, isPatchable: true)
             } else {

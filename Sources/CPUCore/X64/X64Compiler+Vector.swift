@@ -98,7 +98,7 @@
         mutating func beginLoop() {
             loop = nil
             let last = ops[Int(block.pointee.opCount) - 1]
-            guard isLinking, last.opcode == .jumpIf, last.imm == block.pointee.pc, block.pointee.secondPage < 0,
+            guard last.opcode == .jumpIf, last.imm == block.pointee.pc, block.pointee.secondPage < 0,
                 block.pointee.page >= 0
             else { return }
             var used: UInt16 = 0

@@ -25,15 +25,16 @@
         var vectorsInHost: UInt16 = 0
         var vectorsChanged: UInt16 = 0
 
-        /// Where the guest's flags are: `hostFlags` in the state, the host's flags, or both.
-        enum FlagPlace { case memory, host, both }
+        /// Where the guest's flags are: `hostFlags` in the state, the host's flags, or both; or nowhere, because only a
+        /// fault would need them before they are written again: then the micro-op `producer` is computed once more.
+        enum FlagPlace { case memory, host, both, recomputable }
         var flags = FlagPlace.memory
+        /// The micro-op that the host's flags come from; -1: one that cannot be computed once more.
+        var producer = -1
         /// The temporary that is in RSI, as offset; `noTemp` for none.
         var tempSlot = Self.noTemp
         static let noTemp = UInt16.max
 
-        /// Blocks of one page may jump to one another directly.
-        var isLinking = true
         var block: UnsafeMutablePointer<Block>
         var ops: UnsafeMutablePointer<MicroOp>
         var current = 0
@@ -67,6 +68,8 @@
             var isX87Ready: Bool
             /// `x87Note` at the jump.
             var note: Int32
+            /// `producer`, if the flags are `recomputable`; else -1.
+            var producer: Int32
             /// The TLB is looked up first.
             var lookUp: LookUp?
         }
@@ -105,6 +108,19 @@
         }
         let exits: UnsafeMutablePointer<Exit>
         var exitCount = 0
+        /// Jumps out of the middle of the block.
+        struct SideExit {
+            var place: UnsafeMutablePointer<UInt8>
+            var target: UInt64
+            /// Instructions of the block that are not executed.
+            var left: UInt64
+            /// The host's flags are to be saved.
+            var hasFlags: Bool
+            /// Vector registers that go to the state.
+            var changed: UInt16
+        }
+        let sideExits: UnsafeMutablePointer<SideExit>
+        var sideExitCount = 0
         /// Two calls with the block as argument: `runOp`, `callHelper`.
         var runOpThunk: UnsafeMutablePointer<UInt8>
         var helperThunk: UnsafeMutablePointer<UInt8>
@@ -123,7 +139,8 @@
             deadAfter = .allocate(capacity: BlockBuilder.maxOps)
             slowPaths = .allocate(capacity: BlockBuilder.maxOps)
             floatChecks = .allocate(capacity: 2 * BlockBuilder.maxInstructions)
-            exits = .allocate(capacity: 4)
+            exits = .allocate(capacity: BlockBuilder.maxInstructions + 2)
+            sideExits = .allocate(capacity: BlockBuilder.maxInstructions)
             runOpThunk = code.writable
             helperThunk = code.writable
             block = UnsafeMutablePointer(bitPattern: 8).unsafelyUnwrapped
@@ -135,15 +152,17 @@
             slowPaths.deallocate()
             floatChecks.deallocate()
             exits.deallocate()
+            sideExits.deallocate()
         }
 
         // MARK: The block
 
-        /// Compiles `block` at `cursor` and gives its entry in executable memory. `asm.cursor` is the end of the code.
+        /// Compiles `block` at `hot`, what is seldom executed at `cold`, and gives its entry in executable memory. Both are
+        /// then the ends of the code.
         mutating func compile(
-            _ block: UnsafeMutablePointer<Block>, at cursor: UnsafeMutablePointer<UInt8>
+            _ block: UnsafeMutablePointer<Block>, at hot: inout UnsafeMutablePointer<UInt8>,
+            _ cold: inout UnsafeMutablePointer<UInt8>
         ) -> UnsafeRawPointer {
-            asm.cursor = cursor
             self.block = block
             ops = block.pointee.ops
             flags = .memory
@@ -156,14 +175,19 @@
             floatCheckCount = 0
             slowCount = 0
             exitCount = 0
+            sideExitCount = 0
+            producer = -1
             findDeadFlags()
             let address = UInt64(UInt(bitPattern: block))
+            asm.cursor = cold
             runOpThunk = asm.cursor
             asm.movImmediate(.rcx, address)
             asm.jump(to: stubs.runOp)
             helperThunk = asm.cursor
             asm.movImmediate(.rcx, address)
             asm.jump(to: stubs.callHelper)
+            cold = asm.cursor
+            asm.cursor = hot
             while Int(bitPattern: asm.cursor) & 15 != 0 { asm.byte(0x90) }
             let entry = asm.cursor
             asm.arithmetic(.sub, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
@@ -183,8 +207,12 @@
                     if !isX87Ready, beginsX87() { checkFloat(isX87: true) }
                 }
                 emit(ops[current])
+                noteProducer()
                 current += 1
             }
+            emitSideExits()
+            hot = asm.cursor
+            asm.cursor = cold
             emitSlowPaths()
             emitFloatChecks()
             emitExits()
@@ -192,6 +220,7 @@
             asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
             storeConstant(layout.pc, block.pointee.pc)
             exit(.horizon)
+            cold = asm.cursor
             return UnsafeRawPointer(code.executable + (entry - code.writable))
         }
 
@@ -217,6 +246,7 @@
                 if path.before != Self.noTemp { asm.store(3, state(path.before), X64Layout.temporary) }
                 storeVectors(path.changed)
                 storeX87Note(path.note)
+                if path.producer >= 0 { recompute(ops[Int(path.producer)]) }
                 asm.movImmediate(.rdx, UInt64(path.op) * 16)
                 asm.call(runOpThunk)
                 if path.isFloatReady { asm.call(stubs.activateFloat) }
@@ -295,7 +325,8 @@
             slowPaths[slowCount] = SlowPath(
                 place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot,
                 changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady,
-                isX87Ready: isX87Ready, note: x87Note, lookUp: lastLookUp?.miss == place ? lastLookUp : nil)
+                isX87Ready: isX87Ready, note: x87Note,
+                producer: flags == .recomputable ? Int32(producer) : -1, lookUp: lastLookUp?.miss == place ? lastLookUp : nil)
             slowCount += 1
         }
 
@@ -388,21 +419,29 @@
 
         /// The flags' word is up to date; the host's flags stay. Uses RAX.
         mutating func saveFlags() {
-            guard flags == .host else { return }
+            switch flags {
+            case .memory, .both: return
+            case .host: storeHostFlags()
+            case .recomputable: recompute(ops[producer])
+            }
+            flags = .both
+        }
+        mutating func storeHostFlags() {
             asm.lahf()
             asm.set(.o, .reg(.rax))
             asm.store(1, flagWord, .rax)
-            flags = .both
         }
 
         /// The host's flags are about to be lost. Uses RAX.
         mutating func clobberFlags() {
+            if flags == .recomputable { return }
             saveFlags()
             flags = .memory
         }
 
         /// The host's flags are the guest's. Uses RAX.
         mutating func loadFlags() {
+            if flags == .recomputable { saveFlags() }
             guard flags == .memory else { return }
             loadHostFlags()
             flags = .both
@@ -416,12 +455,14 @@
 
         /// The host's carry is the guest's; other flags are lost. Uses RAX.
         mutating func loadCarry() {
+            if flags == .recomputable { saveFlags() }
             if flags == .memory { asm.bitTest(1, flagWord, bit: 8) }
         }
 
         /// Makes a guest condition one of the host's flags.
         mutating func condition(_ number: UInt16) -> HostCondition {
             let isNegated = number & 1 != 0
+            if flags == .recomputable { saveFlags() }
             if flags == .memory {
                 let mask: UInt64?
                 switch number >> 1 {

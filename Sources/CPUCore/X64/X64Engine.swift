@@ -6,6 +6,8 @@
         /// The execution at which a block is compiled.
         private let threshold: UInt32
         private static let codeBytes = 64 << 20
+        /// Where, in that memory, code that is seldom executed begins: what is executed stays closer together without it.
+        private static let coldOffset = 24 << 20
 
         private let interpreter: Interpreter
         private let blocks: BlockCache
@@ -15,8 +17,9 @@
         private let stubs: X64Stubs
         private var compiler: X64Compiler
         private let enter: @convention(c) (UnsafeMutableRawPointer, UnsafeRawPointer) -> UInt64
-        /// Where the next block's code goes.
-        private var cursor: UnsafeMutablePointer<UInt8>
+        /// Where the next block's code goes: what is mostly executed, and the rest.
+        private var hot: UnsafeMutablePointer<UInt8>
+        private var cold: UnsafeMutablePointer<UInt8>
         /// The TLB of watched accesses: with it in use only the interpreter is right.
         private let watchful: UnsafeMutablePointer<TLBEntry>
 
@@ -39,7 +42,8 @@
         package private(set) var compileTime: UInt64 = 0
         package var measuresTime = false
         /// Bytes of generated code now.
-        package var codeBytesUsed: Int { cursor - code.writable }
+        package var codeBytesUsed: Int { hot - code.writable }
+        package var coldBytesUsed: Int { cold - code.writable - Self.coldOffset }
 
         /// Nil when the host does not let programs generate code.
         /// - Parameters:
@@ -71,12 +75,14 @@
             compiler = X64Compiler(code: code, layout: layout, stubs: stubs, isLight: isLight, vectors: vectors)
             enter = unsafeBitCast(
                 UnsafeRawPointer(stubs.enter), to: (@convention(c) (UnsafeMutableRawPointer, UnsafeRawPointer) -> UInt64).self)
-            cursor = code.writable + ((stubs.size + 63) & ~63)
+            hot = code.writable + ((stubs.size + 63) & ~63)
+            cold = code.writable + Self.coldOffset
             memory.state.assumingMemoryBound(to: CoreState.self).pointee.engine =
                 Unmanaged.passUnretained(self).toOpaque()
             blocks.entries = memory.entries
             blocks.onFlush = { [unowned self] in
-                cursor = self.code.writable + ((stubs.size + 63) & ~63)
+                hot = self.code.writable + ((stubs.size + 63) & ~63)
+                cold = self.code.writable + Self.coldOffset
                 compiler.siteCount = 0
             }
         }
@@ -86,15 +92,11 @@
             slowCounts.deallocate()
         }
 
-        /// From now on no block jumps to another without looking it up in the table of entries: emptying that table then
-        /// makes every block's next execution come by the run loop. What is compiled already must be forgotten.
-        package func stopLinking() { compiler.isLinking = false }
-
         /// From now on names of generated code go to the file where `perf report` looks for them.
         /// - Returns: the file's name, or nil when it cannot be written.
         package func writePerfMap() -> String? {
             guard let map = PerfMap() else { return nil }
-            map.add(UInt(bitPattern: code.executable), cursor - code.writable, "emu stubs")
+            map.add(UInt(bitPattern: code.executable), hot - code.writable, "emu stubs")
             perfMap = map
             return map.path
         }
@@ -165,19 +167,20 @@
         private func compile(_ block: UnsafeMutablePointer<Block>) -> Bool {
             let most = Int(block.pointee.opCount) * X64Compiler.bytesPerOp + X64Compiler.bytesPerBlock
             let mostSites = compiler.siteCount + Int(block.pointee.opCount)
-            if cursor + most > code.writable + code.size || mostSites > EngineMemory.siteCount {
+            if hot + most > code.writable + Self.coldOffset || cold + most > code.writable + code.size || mostSites > EngineMemory.siteCount {
                 blocks.flushAll()
                 return false
             }
             let start = measuresTime ? HostTime.now : 0
-            block.pointee.entry = compiler.compile(block, at: cursor)
+            let starts = (hot, cold)
+            block.pointee.entry = compiler.compile(block, at: &hot, &cold)
             if let perfMap {
                 let isUser = block.pointee.mode & BlockCache.userBit != 0
-                perfMap.add(
-                    UInt(bitPattern: code.executable) + UInt(cursor - code.writable), compiler.asm.cursor - cursor,
-                    "guest \(isUser ? "user" : "kernel") 0x\(String(block.pointee.pc, radix: 16))")
+                let name = "guest \(isUser ? "user" : "kernel") 0x\(String(block.pointee.pc, radix: 16))"
+                for (start, end) in [(starts.0, hot), (starts.1, cold)] {
+                    perfMap.add(UInt(bitPattern: code.executable) + UInt(start - code.writable), end - start, name)
+                }
             }
-            cursor = compiler.asm.cursor
             compiled &+= 1
             if measuresTime { compileTime &+= HostTime.now &- start }
             return true

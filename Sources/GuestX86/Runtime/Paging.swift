@@ -181,22 +181,39 @@ extension X86CPU {
 
     @inline(never)
     private func watchTable(_ page: Int) {
-        if watchedTables.count == watchedTables.capacity { dropUnwatched() }
+        if watchedTables.count == watchedTables.capacity { dropUnwatched(&watchedTables) }
         ram.pageFlags[page] |= GuestRAM.pageTable
         watchedTables.append(Int32(page))
+        if !speaksForUpperHalf(page) {
+            if lowerTables.count == lowerTables.capacity { dropUnwatched(&lowerTables) }
+            lowerTables.append(Int32(page))
+        }
         protect(page: page)
     }
 
+    /// Whether a table maps something of the upper half, as far as is known.
+    private func speaksForUpperHalf(_ page: Int) -> Bool {
+        let base = tableBase[page]
+        // Top tables have both halves.
+        return base == Self.manyBases || base & 0xFFF == 39 || base & 0xFFF == 22 || isUpperHalf(base)
+    }
+
+    /// Nothing is known of the lower half any more: its tables may become anything.
+    private func unwatchLowerTables() {
+        for page in lowerTables where !speaksForUpperHalf(Int(page)) { ram.pageFlags[Int(page)] &= ~GuestRAM.pageTable }
+        lowerTables.removeAll(keepingCapacity: true)
+    }
+
     /// Takes pages that are no longer watched, and repetitions, out of the list.
-    private func dropUnwatched() {
+    private func dropUnwatched(_ list: inout [Int32]) {
         let isWatched = GuestRAM.pageTable
-        watchedTables.removeAll {
+        list.removeAll {
             if ram.pageFlags[Int($0)] & isWatched == 0 { return true }
             ram.pageFlags[Int($0)] &= ~isWatched
             return false
         }
-        for page in watchedTables { ram.pageFlags[Int(page)] |= isWatched }
-        watchedTables.reserveCapacity(max(4096, 2 * watchedTables.count))
+        for page in list { ram.pageFlags[Int(page)] |= isWatched }
+        list.reserveCapacity(max(4096, 2 * list.count))
     }
 
     /// Takes the plain right to write a RAM page from the TLBs.
@@ -214,6 +231,15 @@ extension X86CPU {
 
     /// No address: a table that is used in several ways.
     static let manyBases = UInt64.max
+
+    /// Forgets translations of the lower half of the address space; no supervisor's code is there.
+    private func forgetLowerHalf(from first: UInt64, through last: UInt64) {
+        supervisorTLB.forget(from: first, through: last)
+        userTLB.forget(from: first, through: last)
+        blocks.clearUserJumpCache()
+        state.pointee.core.exitRequest |= ExitRequest.code
+    }
+
     /// A present entry of a watched table, which begins at `offset` of RAM, is about to change: what was derived from it is forgotten.
     func tableWillChange(_ offset: Int) {
         let base = tableBase[offset >> 12]
@@ -239,11 +265,7 @@ extension X86CPU {
     /// The same for an entry that maps 1 << `shift` bytes from `linear` on, by another table or as a large page.
     private func subtreeWillChange(_ linear: UInt64, _ shift: UInt64, _ old: UInt64, isWide: Bool) {
         if isUpperHalf(linear) || supervisorRunsLow { return flushTLB() }
-        let last = linear &+ (1 << shift &- 1)
-        supervisorTLB.forget(from: linear, through: last)
-        userTLB.forget(from: linear, through: last)
-        blocks.clearUserJumpCache()
-        state.pointee.core.exitRequest |= ExitRequest.code
+        forgetLowerHalf(from: linear, through: linear &+ (1 << shift &- 1))
         // Nothing is left that comes from the table below: the page may become anything.
         guard old & Self.large == 0 || shift > 30,
             let table = ram.offset(of: old & (isWide ? Self.frame : 0xFFFF_F000) & state.pointee.a20Mask),
@@ -264,6 +286,7 @@ extension X86CPU {
         supervisorRunsLow = false
         for page in watchedTables { ram.pageFlags[Int(page)] &= ~GuestRAM.pageTable }
         watchedTables.removeAll(keepingCapacity: true)
+        lowerTables.removeAll(keepingCapacity: true)
     }
 
     /// The upper half of the address space: the part that systems keep for themselves.
@@ -285,6 +308,7 @@ extension X86CPU {
         // 256 of 512 entries, 256 of 1024 entries.
         let (first, length) = isLong ? (2048, 2048) : (3072, 1024)
         guard memcmp(ram.base + before + first, ram.base + after + first, length) == 0 else { return flushTLB() }
+        unwatchLowerTables()
         // The new table speaks for the upper half from now on.
         if ram.pageFlags[after >> 12] & GuestRAM.pageTable == 0 {
             tableBase[after >> 12] = isLong ? 39 : 22

@@ -40,7 +40,7 @@ extension X86CPU {
                 lines.append("stats: code generation took \(share(generator.compileTime))")
                 let exits = generator.exitCounts
                 lines += [
-                    "stats: \(generator.compiled) blocks compiled, \(generator.codeBytesUsed) bytes of code",
+                    "stats: \(generator.compiled) blocks compiled, \(generator.codeBytesUsed) bytes of code, and \(generator.coldBytesUsed) seldom executed",
                     "stats: left generated code for: unknown target \(exits[1]), horizon \(exits[2]), mode or interrupt "
                         + "flag \(exits[3]), fault \(exits[4] + exits[5]), device or changed code \(exits[6])",
                     "stats: \(generator.slowOps) micro-ops by the interpreter: "

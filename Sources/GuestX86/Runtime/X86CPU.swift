@@ -40,7 +40,9 @@ package final class X86CPU {
         /// The same, to be called without retaining it.
         private let engine: Unmanaged<X64Engine>?
     #endif
+    /// RAM pages that are watched as page tables, and those of them that map the lower half only; some repeatedly.
     var watchedTables: [Int32] = []
+    var lowerTables: [Int32] = []
     /// Times that something was taken out of the TLB, and times that all was.
     var tlbChanges: UInt64 = 0
     var tlbFlushes: UInt64 = 1

@@ -6,8 +6,15 @@ extension Translator {
         let size = Int(i.operandSize)
         switch i.operation {
         case .jcc:
-            ir.emit(.jumpIf, b: UInt16(i.opcode & 15), imm: target(i))
-            isEnded = true
+            let target = target(i)
+            // Compilers put what is likely next; loops go back.
+            if target > nextPC, sideExits < Self.mostSideExits {
+                sideExits += 1
+                ir.emit(.exitIf, b: UInt16(i.opcode & 15), imm: target)
+            } else {
+                ir.emit(.jumpIf, b: UInt16(i.opcode & 15), imm: target)
+                isEnded = true
+            }
         case .jmp:
             guardTarget(target(i), size)
             ir.emit(.jump, imm: target(i))

@@ -11,6 +11,9 @@ package final class Translator {
     package private(set) var nextPC: UInt64 = 0
     /// The block's end has been emitted.
     var isEnded = false
+    /// Conditional jumps in the block that it goes on after.
+    var sideExits = 0
+    static let mostSideExits = 4
     /// The block's last instruction is a string instruction with a repeat prefix.
     var isRepeating = false
 
@@ -39,6 +42,7 @@ package final class Translator {
         is64 = mode.codeSize == .bits64
         ir.start(pc: start, linear: linear)
         isEnded = false
+        sideExits = 0
         isRepeating = false
         var offset = 0
         pc = start
