@@ -105,6 +105,8 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
     case bswap32, bswap64
     // dst = byte 0 or 1 by the condition in b
     case setcc
+    // dst = the arithmetic flags, where EFLAGS has them; 64 bits
+    case packFlags
     // Carry flag: = imm, flipped
     case setCarry, complementCarry
     // 32-bit sum of a and b, zero-extended; and with 64 bits: a segment base is added
@@ -164,7 +166,7 @@ package enum Opcode: UInt16, CaseIterable, Sendable {
         case .addF8 ... .sarFI64, .cmp8 ... .testI64, .negF8 ... .negF64, .mulUF8 ... .imulF64,
             .popcntF8 ... .popcntF64, .cmpxchgF8 ... .cmpxchgF64:
             .writesAll
-        case .adcF8 ... .sbbFI64, .rclF8 ... .rcrF64, .cmov8 ... .cmov64, .setcc: .reads
+        case .adcF8 ... .sbbFI64, .rclF8 ... .rcrF64, .cmov8 ... .cmov64, .setcc, .packFlags: .reads
         case .incF8 ... .decF64, .shlF8 ... .rorF64, .shldF8 ... .shrdF64, .btF8 ... .bsrF64, .setCarry,
             .complementCarry:
             .passes

@@ -450,6 +450,7 @@ package struct Interpreter {
             case .bswap32: s.put(op.dst, (s.get(op.a) as UInt32).byteSwapped)
             case .bswap64: s.put(op.dst, (s.get(op.a) as UInt64).byteSwapped)
             case .setcc: s.put(op.dst, s.holds(op.b) ? 1 : 0 as UInt8)
+            case .packFlags: s.put(op.dst, UInt64(Flags.pack(core.pointee.flagResult, core.pointee.flagCarry)))
             case .setCarry: s.setCarry(op.imm != 0)
             case .complementCarry: s.setCarry(!Flags.isCarry(core.pointee.flagCarry))
             case .segment32: s.put(op.dst, (s.get(op.a) as UInt32) &+ (s.get(op.b) as UInt32))

@@ -7,6 +7,8 @@ package struct HostVectorOp: Sendable {
         case none
         /// RDTSC: EDX:EAX = the virtual time. By a supervisor, who always may.
         case timestamp
+        /// DIV by slot a, of 1 << imm bytes.
+        case divide
         /// dst = dst op a, 16 bytes each; dst = op a.
         case packed, packedUnary
         /// dst = dst shifted by the immediate: an opcode group, chosen by `group`.

@@ -111,6 +111,17 @@
                 let condition = condition(op.b)
                 asm.set(condition, .reg(.rcx))
                 write(0, op.dst, .rcx)
+            case .packFlags:
+                saveFlags()
+                asm.zeroExtend(from: 1, .rax, flagWord)
+                asm.mov(2, .rcx, .rax)
+                asm.shift(.shr, 2, .reg(.rax), by: 8)
+                asm.arithmetic(.and, 2, .reg(.rax), immediate: 0xD5)
+                asm.arithmetic(.and, 2, .reg(.rcx), immediate: 1)
+                asm.shift(.shl, 2, .reg(.rcx), by: 11)
+                asm.arithmetic(.or, 2, .rax, .reg(.rcx))
+                flags = .memory
+                write(3, op.dst, .rax)
             case .setCarry:
                 clobberFlags()
                 asm.arithmetic(op.imm != 0 ? .or : .and, 0, flagByte, immediate: op.imm != 0 ? 1 : 0xFE)
@@ -124,7 +135,7 @@
                 asm.lea(width, .rax, .mem(a, 0, index: b))
                 write(width, op.dst, .rax)
             case .call, .callPure:
-                if timestamp(op) || hostX87(op) || hostVector(op) { return }
+                if timestamp(op) || divide(op) || hostX87(op) || hostVector(op) { return }
                 if isLight[Int(op.b)] { callHelper() } else { runOp() }
             case .guardCanonical: guardCanonical(op)
             case .guardClear8:
@@ -177,6 +188,24 @@
             asm.mov(2, .rax, .rax)
             write(3, Slot.register(0), .rax)
             write(3, Slot.register(2), .rdx)
+            return true
+        }
+
+        /// DIV of 32 or 64 bits, when the quotient fits. False: another call, nothing has been emitted.
+        private mutating func divide(_ op: MicroOp) -> Bool {
+            guard vectors[Int(op.b)].kind == .divide, op.imm >= 2 else { return false }
+            let width = Int(op.imm)
+            clobberFlags()
+            asm.mov(width, .rcx, source(op.a))
+            asm.mov(width, .rax, place(Slot.register(0)))
+            asm.mov(width, .rdx, place(Slot.register(2)))
+            // Also when the divisor is 0.
+            asm.arithmetic(.cmp, width, .rdx, .reg(.rcx))
+            let faults = asm.jump(if: .nb)
+            asm.unary(6, width, .reg(.rcx))
+            write(width, Slot.register(0), .rax)
+            write(width, Slot.register(2), .rdx)
+            slowPath(faults, before: tempSlot)
             return true
         }
 

@@ -12,6 +12,8 @@ package enum ExitRequest {
     package static let debug: UInt64 = 8
     /// The debugger outside wants to stop.
     package static let debugger: UInt64 = 16
+    /// Interrupts are enabled, and one waits.
+    package static let interrupt: UInt64 = 32
     /// What ends a slice of a repeated string instruction: the guest's doing only, never the state of our caches.
     package static let endsSlice: UInt64 = device | machine | debug
 }

@@ -23,6 +23,8 @@ package enum StateLayout {
         }()
     #endif
     package static let systemFlags = offset(\.systemFlags, UInt32.self)
+    package static let cpl = offset(\.cpl, UInt8.self)
+    package static let tscAux = offset(\.tscAux, UInt64.self)
     package static let segments = offset(\.segments, Segment.self)
     /// Segment `index`'s base, 64 bits, and selector, 16 bits.
     package static func base(_ index: Int) -> UInt16 {

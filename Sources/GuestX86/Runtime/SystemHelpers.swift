@@ -36,6 +36,9 @@ extension HelperTable {
             if state.pointee.systemFlags & EFlags.if == 0 {
                 state.pointee.systemFlags |= EFlags.if
                 state.pointee.shadowPosition = state.withCPU { $0.exactPosition } &+ 1
+                if state.pointee.interruptLine || state.pointee.nmiPending {
+                    state.pointee.core.exitRequest |= ExitRequest.interrupt
+                }
             }
             return 0
         }
@@ -231,12 +234,6 @@ extension HelperTable {
             return 0
         }
         set(.readTimestamp) { raw, _, _, _ in HelperTable.readTimestamp(x86(raw)) }
-        set(.readTimestampAux) { raw, _, _, _ in
-            let state = x86(raw)
-            let result = HelperTable.readTimestamp(state)
-            if result == 0 { state.pointee.core.registers[1] = state.pointee.tscAux }
-            return result
-        }
         // No performance counters: every index is out of range.
         set(.readPerformance) { raw, _, _, _ in x86(raw).pointee.raise(.generalProtection, error: 0) }
         set(.cpuid) { raw, _, _, _ in

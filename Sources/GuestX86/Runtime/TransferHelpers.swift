@@ -29,12 +29,8 @@ extension HelperTable {
         }
         set(.storeSegment) { raw, dst, _, imm in
             let state = x86(raw)
-            switch imm {
-            case 8, 9:
-                guard state.withCPU({ $0.isProtected }) else { return state.pointee.raise(.invalidOpcode) }
-                put64(raw, dst, UInt64(imm == 8 ? state.pointee.ldtr.selector : state.pointee.tr.selector))
-            default: put64(raw, dst, UInt64(state.pointee.segments[Int(imm & 7)].selector))
-            }
+            guard state.withCPU({ $0.isProtected }) else { return state.pointee.raise(.invalidOpcode) }
+            put64(raw, dst, UInt64(imm == 8 ? state.pointee.ldtr.selector : state.pointee.tr.selector))
             return 0
         }
         set(.jumpFar) { raw, dst, a, imm in

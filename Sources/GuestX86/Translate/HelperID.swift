@@ -10,7 +10,7 @@ package enum HelperID: UInt16, CaseIterable, Sendable {
     case readFlags, writeFlags, loadAH, storeAH, clearInterrupt, setInterrupt
     case readControl, writeControl, readDebug, writeDebug, clearTaskSwitched, loadMachineStatus
     case loadDescriptorTable, storeDescriptorTable, loadLDT, loadTask, verify, loadAccessRights, adjustRPL
-    case readMSR, writeMSR, readTimestamp, readTimestampAux, readPerformance, cpuid
+    case readMSR, writeMSR, readTimestamp, readPerformance, cpuid
     case syscall, sysret, sysenter, sysexit, swapGS, invalidatePage, halt, monitor, privileged
     case decimalAdjust, compareExchange8, compareExchange16, waitX87, xlat, ascii
     case fxsave, fxrstor, checkTarget

@@ -12,7 +12,15 @@ extension Translator {
         case .pusha: helper(.pushAll, imm: UInt64(size))
         case .popa: helper(.popAll, imm: UInt64(size))
         case .pushf:
-            helper(.readFlags, dst: Slot.temp(0), imm: UInt64(size))
+            if mode.contains(.virtual8086) {
+                helper(.readFlags, dst: Slot.temp(0), imm: UInt64(size))
+            } else {
+                ir.emit(.packFlags, dst: Slot.temp(0))
+                ir.emit(.or32, dst: Slot.temp(0), a: Slot.temp(0), b: StateLayout.systemFlags)
+                // Bit 1 is always set.
+                ir.emit(.orI32, dst: Slot.temp(0), a: Slot.temp(0), imm: 2)
+                ir.emit(.andI32, dst: Slot.temp(0), a: Slot.temp(0), imm: UInt64(~(EFlags.vm | EFlags.rf)))
+            }
             push(Slot.temp(0), size: size)
         case .popf:
             peek(Slot.temp(0), size: size)
@@ -20,7 +28,7 @@ extension Translator {
             dropStack(UInt64(1 << size))
             leave()
         case .pushSegment:
-            helper(.storeSegment, dst: Slot.temp(0), imm: segmentNumber(i))
+            ir.emit(.zx16x64, dst: Slot.temp(0), a: StateLayout.selector(Int(segmentNumber(i))))
             // A 32-bit push of a segment register writes 16 bits on some processors, zero-extends on others.
             push(Slot.temp(0), size: size)
         case .popSegment:

@@ -6,7 +6,7 @@ extension Translator {
         let size = Int(i.operandSize)
         switch i.operation {
         case .movFromSegment:
-            helper(.storeSegment, dst: Slot.temp(0), imm: UInt64(i.reg & 7))
+            ir.emit(.zx16x64, dst: Slot.temp(0), a: StateLayout.selector(Int(i.reg & 7)))
             if let target = registerSlot(.Ev, i) {
                 ir.emit(Opcode.mov8.sized(size), dst: target, a: Slot.temp(0))
             } else {
@@ -26,10 +26,15 @@ extension Translator {
         // DF is bit 10: a 16-bit operation leaves what lies behind the flags alone.
         case .cld: ir.emit(.andI16, dst: StateLayout.systemFlags, a: StateLayout.systemFlags, imm: 0xFBFF)
         case .std: ir.emit(.orI16, dst: StateLayout.systemFlags, a: StateLayout.systemFlags, imm: 0x400)
-        case .cli: helper(.clearInterrupt)
-        case .sti:
-            helper(.setInterrupt)
-            leave()
+        case .cli:
+            if mode.contains(.user) {
+                helper(.clearInterrupt)
+            } else {
+                // The supervisor may, at CPL 1 and 2 depending on IOPL. IF is bit 9.
+                ir.emit(.guardClear8, a: StateLayout.cpl, b: HelperID.clearInterrupt.rawValue, imm: 3)
+                ir.emit(.andI16, dst: StateLayout.systemFlags, a: StateLayout.systemFlags, imm: 0xFDFF)
+            }
+        case .sti: helper(.setInterrupt)
         case .hlt:
             helper(.halt)
             leave()
@@ -92,7 +97,9 @@ extension Translator {
             leave()
         case .invd, .wbinvd: requireCPL0()
         case .rdtsc: helper(.readTimestamp)
-        case .rdtscp: helper(.readTimestampAux)
+        case .rdtscp:
+            helper(.readTimestamp)
+            ir.emit(.mov64, dst: Slot.register(1), a: StateLayout.tscAux)
         case .rdmsr: helper(.readMSR)
         case .wrmsr:
             helper(.writeMSR)
