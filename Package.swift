@@ -42,7 +42,7 @@ let package = Package(
         .target(name: "Boundary", dependencies: ["MachineState"], swiftSettings: hot),
         .target(name: "GuestX86", dependencies: ["CPUCore", "MachineState", "CHost"], swiftSettings: hot),
         .target(name: "Devices", dependencies: ["DeviceBus", "MachineState"], swiftSettings: hot),
-        .target(name: "Replay", dependencies: ["Boundary", "MachineState", "CZstd"], swiftSettings: hot),
+        .target(name: "Replay", dependencies: ["Boundary", "MachineState", "CHost", "CZstd"], swiftSettings: hot),
         .target(name: "GDBStub", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
         .target(
             name: "Passthrough",

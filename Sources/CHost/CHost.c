@@ -2,6 +2,10 @@
 #include "CHost.h"
 
 #include <sys/mman.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 void *chost_map_again(void *memory, size_t size) {
     void *again = mremap(memory, 0, size, MREMAP_MAYMOVE);
@@ -11,6 +15,61 @@ void *chost_map_again(void *memory, size_t size) {
 int chost_has_sse42(void) {
 #ifdef __x86_64__
     return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("sse4.2");
+#else
+    return 0;
+#endif
+}
+
+#ifdef __x86_64__
+static int has_sha(void) {
+    unsigned a, b, c, d;
+    return chost_has_sse42() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+}
+
+__attribute__((target("sha,sse4.1,ssse3"))) static void sha256_blocks(
+    uint32_t *state, const uint8_t *bytes, size_t blocks, const uint32_t *constants) {
+    const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+    // As the instruction wants them: A B E F and C D G H, from the top down.
+    __m128i abef = _mm_set_epi32((int)state[0], (int)state[1], (int)state[4], (int)state[5]);
+    __m128i cdgh = _mm_set_epi32((int)state[2], (int)state[3], (int)state[6], (int)state[7]);
+    for (; blocks > 0; blocks--, bytes += 64) {
+        const __m128i first = abef, second = cdgh;
+        __m128i words[4];
+        for (int group = 0; group < 16; group++) {
+            __m128i w;
+            if (group < 4) {
+                w = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(bytes + 16 * group)), big_endian);
+            } else {
+                const __m128i before = words[(group + 3) & 3];
+                w = _mm_sha256msg1_epu32(words[group & 3], words[(group + 1) & 3]);
+                w = _mm_add_epi32(w, _mm_alignr_epi8(before, words[(group + 2) & 3], 4));
+                w = _mm_sha256msg2_epu32(w, before);
+            }
+            words[group & 3] = w;
+            // Two rounds each; then the two halves of the state have changed places.
+            w = _mm_add_epi32(w, _mm_loadu_si128((const __m128i *)(constants + 4 * group)));
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, w);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(w, 0x0E));
+        }
+        abef = _mm_add_epi32(abef, first);
+        cdgh = _mm_add_epi32(cdgh, second);
+    }
+    state[0] = (uint32_t)_mm_extract_epi32(abef, 3);
+    state[1] = (uint32_t)_mm_extract_epi32(abef, 2);
+    state[2] = (uint32_t)_mm_extract_epi32(cdgh, 3);
+    state[3] = (uint32_t)_mm_extract_epi32(cdgh, 2);
+    state[4] = (uint32_t)_mm_extract_epi32(abef, 1);
+    state[5] = (uint32_t)_mm_extract_epi32(abef, 0);
+    state[6] = (uint32_t)_mm_extract_epi32(cdgh, 1);
+    state[7] = (uint32_t)_mm_extract_epi32(cdgh, 0);
+}
+#endif
+
+int chost_sha256(uint32_t *state, const uint8_t *bytes, size_t blocks, const uint32_t *constants) {
+#ifdef __x86_64__
+    if (!has_sha()) return 0;
+    sha256_blocks(state, bytes, blocks, constants);
+    return 1;
 #else
     return 0;
 #endif

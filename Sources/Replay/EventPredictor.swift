@@ -24,7 +24,11 @@ struct EventPredictor {
     init() {}
 
     /// The number of a known site.
-    func number(_ site: Site) -> Int? { index[site].map(Int.init) }
+    func number(_ site: Site) -> Int? {
+        let expected = expectedSite
+        if expected >= 0, sites[expected] == site { return expected }
+        return index[site].map(Int.init)
+    }
 
     mutating func add(_ site: Site) -> Int {
         let number = sites.count
@@ -61,7 +65,13 @@ struct EventPredictor {
 
 /// Variable-length integers: seven bits a byte, low first, the high bit says that more follow (LEB128).
 enum VarInt {
+    @inline(__always)
     static func append(_ value: UInt64, to bytes: inout [UInt8]) {
+        if value < 0x80 { return bytes.append(UInt8(truncatingIfNeeded: value)) }
+        appendLong(value, to: &bytes)
+    }
+    @inline(never)
+    private static func appendLong(_ value: UInt64, to bytes: inout [UInt8]) {
         var rest = value
         while rest >= 0x80 {
             bytes.append(UInt8(truncatingIfNeeded: rest) | 0x80)

@@ -183,4 +183,16 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
         #expect(SHA256.hex([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
         #expect(SHA256.hex(Array("abc".utf8)) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     }
+
+    /// The host's SHA instructions, where it has them, and our own arithmetic, given the bytes in pieces.
+    @Test(arguments: [1, 55, 56, 63, 64, 65, 200, 4096, 10_001])
+    func hashesAgree(count: Int) {
+        let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 5) }
+        var portable = SHA256()
+        portable.isPortable = true
+        for start in stride(from: 0, to: count, by: 77) {
+            bytes[start..<min(start + 77, count)].withUnsafeBytes { portable.update($0) }
+        }
+        #expect(portable.finish() == SHA256.hex(bytes))
+    }
 }

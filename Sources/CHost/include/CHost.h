@@ -1,13 +1,18 @@
-/// What Swift cannot call: variadic and GNU-only functions of the C library.
+/// What Swift cannot call: variadic and GNU-only functions of the C library, instructions of the host's processor.
 #ifndef CHOST_H
 #define CHOST_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /// Maps shared anonymous memory a second time, elsewhere. NULL with errno when that fails.
 void *chost_map_again(void *memory, size_t size);
 
 /// 1 if the host's processor has SSSE3, SSE4.1 and SSE4.2.
 int chost_has_sse42(void);
+
+/// Adds whole blocks of 64 bytes to a SHA-256 state (FIPS 180-4, 6.2.2), with the 64 constants given, by the host's SHA
+/// instructions (SDM volume 2, SHA256RNDS2). 0: the host has none, nothing was done.
+int chost_sha256(uint32_t *state, const uint8_t *bytes, size_t blocks, const uint32_t *constants);
 
 #endif
