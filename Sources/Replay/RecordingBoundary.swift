@@ -12,8 +12,9 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     private static let leastReference = 64
     /// Bytes sent at the inputs cut, as a digest: a replay must send the same.
     private var output = StateDigest()
-    /// The inside's RAM, for the device plane's DMA.
-    package weak var memory: (any InsideMemory)?
+    /// The inside's RAM, for the device plane's DMA. Not retained, as the machine owns its door; and not weak, which would make
+    /// every use of the machine slower.
+    package unowned(unsafe) var memory: (any InsideMemory)?
     private var now = Moment(position: 0, time: 0)
 
     package init(wrapping inner: any HostBoundary, writer: LogWriter, header: LogHeader) {

@@ -23,8 +23,8 @@ package final class ReplayBoundary: HostBoundary {
     private var output = StateDigest()
     /// Digest of what was sent at the inputs cut.
     var sentSoFar: StateDigest { output }
-    /// The inside's RAM, for DMA within transactions.
-    package weak var memory: (any InsideMemory)?
+    /// The inside's RAM, for DMA within transactions. Not retained.
+    package unowned(unsafe) var memory: (any InsideMemory)?
     /// Reads a part of a disk image that the header names; false when it cannot.
     package var readImage: (ImageOrigin, UnsafeMutableRawBufferPointer) -> Bool = { _, _ in false }
     /// Device and register at an address, for reports.
