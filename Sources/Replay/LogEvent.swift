@@ -49,9 +49,12 @@ package struct LogEvent: Sendable, Equatable {
         /// Devices cut, optional: the frame `bytes` has crossed the card's channel `address` at virtual time `value`;
         /// `width` is 0 for one that came in, 1 for one that went out. A replay has no use for it.
         case frame = 128
+        /// An optional event that this version does not know. Never written. All optional kinds have a time and bytes.
+        case unknown = 255
 
+        static let firstOptional: UInt8 = 128
         /// Says something to readers only.
-        package var isOptional: Bool { rawValue >= 128 }
+        package var isOptional: Bool { rawValue >= Self.firstOptional }
 
         /// A transaction of the CPU: has a PC, a width and a value.
         package var isTransaction: Bool {
@@ -72,7 +75,7 @@ package struct LogEvent: Sendable, Equatable {
         package var isDMA: Bool { self == .dmaRead || self == .dmaWrite || self == .dmaImage }
         package var hasBytes: Bool {
             switch self {
-            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .editMemory, .editRegister, .frame: true
+            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .editMemory, .editRegister, .frame, .unknown: true
             default: false
             }
         }
@@ -104,6 +107,7 @@ package struct LogEvent: Sendable, Equatable {
             case .editMemory: "edit-memory"
             case .editRegister: "edit-register"
             case .frame: "frame"
+            case .unknown: "unknown"
             }
         }
     }

@@ -107,15 +107,21 @@ struct DiskRecordReplayTests {
     }
     private func cleanUp() { try? FileManager.default.removeItem(atPath: image) }
 
-    @Test(arguments: BoundaryKind.allCases)
-    func readsByDMA(boundary: BoundaryKind) throws {
-        defer { cleanUp() }
+    /// Reads 16 sectors from 20 on to 0x8000 and prints them.
+    private static var readProgram: DiskProgram {
         var program = DiskProgram()
         program.address(20, 16)
         program.startDMA(0x8000, 8192, toMemory: true)
         program.command(0xC8)
         program.waitAndTell()
         program.tell(0x8000, 8192)
+        return program
+    }
+
+    @Test(arguments: BoundaryKind.allCases)
+    func readsByDMA(boundary: BoundaryKind) throws {
+        defer { cleanUp() }
+        let program = Self.readProgram
         let run = try recordAndReplay(boundary, program)
         #expect(run.console == [0x50] + sectors(20, 16))
         if boundary == .inputs {
@@ -132,12 +138,7 @@ struct DiskRecordReplayTests {
     @Test(arguments: BoundaryKind.allCases)
     func lastWriterByDMAIsNamed(boundary: BoundaryKind) throws {
         defer { cleanUp() }
-        var program = DiskProgram()
-        program.address(20, 16)
-        program.startDMA(0x8000, 8192, toMemory: true)
-        program.command(0xC8)
-        program.waitAndTell()
-        program.tell(0x8000, 8192)
+        let program = Self.readProgram
         _ = try recordAndReplay(boundary, program, travel: { timeline in
             var conditions = StopConditions()
             conditions.watches = [WatchRange(start: 0x8400, length: 4, kind: .write)]

@@ -178,6 +178,28 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
         #expect(Double(size) / Double(events.count) < 0.5, "\(size) bytes for \(events.count) transactions")
     }
 
+    /// A later version's optional events do not keep this one from reading the rest.
+    @Test func unknownOptionalEventsArePassedOver() throws {
+        var encoder = ChunkEncoder()
+        var note = LogEvent(.frame, position: 7)
+        note.bytes = [1, 2, 3]
+        var last = LogEvent(.portWrite, position: 9)
+        last.value = 5
+        encoder.append(note)
+        encoder.append(last)
+        var bytes = encoder.encoded()
+        // The first definition begins with the kind, behind the column of sites and two lengths.
+        let sites = Int(bytes[0])
+        let kind = 4 + sites + 4
+        try #require(bytes[kind] == LogEvent.Kind.frame.rawValue)
+        bytes[kind] = 200
+        let events = try ChunkDecoder.decode(bytes, count: 2, firstPosition: 7, firstSkipped: 0)
+        #expect(events.map(\.kind) == [.unknown, .portWrite] && events[0].bytes == [1, 2, 3] && events[1] == last)
+        #expect(events[0].kind.isOptional)
+        bytes[kind] = 100
+        #expect(throws: LogError.self) { try ChunkDecoder.decode(bytes, count: 2, firstPosition: 7, firstSkipped: 0) }
+    }
+
     @Test func checksumsAreTheStandards() {
         #expect(CRC32C.checksum(Array("123456789".utf8)) == 0xE306_9283)
         #expect(SHA256.hex([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
