@@ -11,8 +11,9 @@ struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "run", abstract: "Boot a machine; with --boundary, record the run.",
         discussion: """
             The terminal is the guest's serial console: Ctrl-a x quits, Ctrl-a h lists keys.
-            A script (--script) has one command a line: wait "TEXT" [SECONDS], type "TEXT\\n", key ctrl-alt-delete,
-            sleep SECONDS [host|virtual], poweroff, quit.
+            A script (--script) has one command a line: wait "TEXT" [SECONDS] (for the serial console), wait-screen "TEXT"
+            [SECONDS] (for a screen of text), type "TEXT\\n", key ctrl-alt-delete, sleep SECONDS [host|virtual],
+            screenshot FILE, poweroff, quit.
             """)
 
     enum BoundaryOption: String, ExpressibleByArgument, CaseIterable { case inputs, devices }
@@ -160,7 +161,8 @@ struct RunCommand: ParsableCommand {
             let verb = gdb.waits ? "waiting for gdb" : "gdb may come"
             Message.say("\(verb): target remote \(gdb.host.isEmpty ? "" : gdb.host):\(server.port)")
         }
-        let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
+        let looks = ScreenLooks(machine, live)
+        let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live, screen: looks) }
         try connect(live, runner)
         runner?.start()
         connections.start()
@@ -183,7 +185,7 @@ struct RunCommand: ParsableCommand {
             }
             outcome = try machine.run(until: 0)
         } else {
-            outcome = try drive(machine, recorder, monitor, refresher)
+            outcome = try drive(machine, recorder, monitor, refresher, looks)
         }
         monitor.finish()
         try connections.finish()
@@ -225,9 +227,13 @@ struct RunCommand: ParsableCommand {
         }
     }
 
-    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?, _ monitor: MachineMonitor, _ refresher: DisplayRefresher?) throws -> PCMachine.Outcome {
+    private func drive(
+        _ machine: PCMachine, _ recorder: RecordingBoundary?, _ monitor: MachineMonitor, _ refresher: DisplayRefresher?,
+        _ looks: ScreenLooks
+    ) throws -> PCMachine.Outcome {
         while true {
             monitor.serve()
+            looks.serve()
             refresher?.refreshIfDue()
             if let failure = recorder?.failure { throw failure }
             let next = min(until ?? .max, machine.cpu.position + 100_000_000)
