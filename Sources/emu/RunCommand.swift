@@ -61,7 +61,7 @@ struct RunCommand: ParsableCommand {
     var entry32 = false
     @Flag(help: "A reset boots again instead of ending the run.")
     var reboot = false
-    @Option(help: ArgumentHelp("Save what the screen shows at the end of the run: a PNG file.", valueName: "file"))
+    @Option(help: ArgumentHelp("Save what the screen shows at the end of the run: a PNG file, or NAME.txt for a screen of text.", valueName: "file"))
     var screenshot: String?
     @Option(help: ArgumentHelp("End the run at this position.", valueName: "position"))
     var until: UInt64?
@@ -73,9 +73,6 @@ struct RunCommand: ParsableCommand {
     func validate() throws {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
         if gdb != nil, until != nil { throw ValidationError("--gdb and --until exclude each other: a debugger can stop anywhere") }
-        if gdb != nil, monitoring.monitor != nil || monitoring.qmp != nil || display != .none {
-            throw ValidationError("--gdb goes without --monitor, --qmp and --display: gdb's own 'monitor' commands serve")
-        }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
         if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
@@ -180,6 +177,13 @@ struct RunCommand: ParsableCommand {
         let outcome: PCMachine.Outcome
         if let gdb, let server {
             let run = LiveRun(machine: machine, door: live, recorder: recorder)
+            monitor.isDebugged = true
+            run.serve = {
+                monitor.serve()
+                refresher?.refreshIfDue()
+                looks.serve()
+            }
+            server.whileWaiting = run.serve
             try LiveDebugger(run: run, door: live, server: server).drive(holds: gdb.waits) {
                 gdbTarget.session(.live(run), machine, nil)
             }

@@ -16,7 +16,7 @@ struct ScreenshotCommand: ParsableCommand {
         "The position (instructions since power-on); more than once for more pictures. (default: the end)", valueName: "position"))
     var at: [UInt64] = []
     @Option(name: .shortAndLong, help: ArgumentHelp(
-        "The picture: a PNG file; of several positions, a directory for POSITION.png each.", valueName: "file"))
+        "The picture: a PNG file, or NAME.txt for a screen of text; of several positions, a directory for POSITION.png each.", valueName: "file"))
     var output: String?
     @Flag(help: "Print a text screen as text.")
     var text = false
@@ -51,7 +51,9 @@ enum Screenshot {
     static func save(_ vga: VGA, output: String?, text: Bool) throws {
         if text { for line in vga.text() { print(line) } }
         guard let output else { return }
-        let bytes = PNGFile.bytes(vga.picture())
+        // A name that ends so asks for a text screen's text.
+        let bytes = output.hasSuffix(".txt")
+            ? Array(vga.text().map { $0 + "\n" }.joined().utf8) : PNGFile.bytes(vga.picture())
         do { try Data(bytes).write(to: URL(fileURLWithPath: output)) } catch {
             throw UserError("--output \(output): cannot be written")
         }
