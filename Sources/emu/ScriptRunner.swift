@@ -70,6 +70,8 @@ final class ScriptRunner: Sendable {
             }
             return "“\(text)” has not come on the screen within \(timeout) seconds"
         case .screenshot(let path):
+            // A virtual sleep before it is over when the machine's clock says so.
+            while door.virtualTime < due, !door.quitRequested { usleep(2_000) }
             let result = screen.look { vga, position -> String? in
                 do { try Screenshot.save(vga, output: path, text: false) } catch { return "\(error)" }
                 Message.say("screenshot \(path) at position \(position)")

@@ -72,10 +72,9 @@ struct FloppyTests {
         _ = rig.command([0x0F, 0, 5])
         _ = rig.command([0x08])
         // The sectors interleaved: 1, 10, 2, 11, ...
-        let order = (0..<18).map { UInt8($0 / 2 + ($0 % 2 == 0 ? 1 : 10)) }
-        for (index, sector) in order.enumerated() {
-            rig.board.ram.replaceSubrange(0x4000 + index * 4..<0x4004 + index * 4, with: [5, 1, sector, 2])
-        }
+        var identifiers: [UInt8] = []
+        for index in 0..<9 as Range<UInt8> { identifiers += [5, 1, index + 1, 2, 5, 1, index + 10, 2] }
+        rig.board.ram.replaceSubrange(0x4000..<0x4000 + 72, with: identifiers)
         rig.program(0x4000, 72, mode: 0x4A)
         #expect(rig.command([0x4D, 4, 2, 18, 84, 0xF6]) == [0x04, 0, 0, 5, 1, 18, 2])
         let track = (5 * 2 + 1) * 18 * 512
