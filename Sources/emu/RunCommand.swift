@@ -13,7 +13,7 @@ struct RunCommand: ParsableCommand {
             The terminal is the guest's serial console: Ctrl-a x quits, Ctrl-a h lists keys.
             A script (--script) has one command a line: wait "TEXT" [SECONDS] (for the serial console), wait-screen "TEXT"
             [SECONDS] (for a screen of text), type "TEXT\\n", key ctrl-alt-delete, sleep SECONDS [host|virtual],
-            screenshot FILE, poweroff, quit.
+            screenshot FILE, poweroff (the power button), nmi, quit.
             """)
 
     enum BoundaryOption: String, ExpressibleByArgument, CaseIterable { case inputs, devices }

@@ -18,6 +18,8 @@ struct Script {
         case sleep(Double, isVirtual: Bool)
         /// Presses the power button.
         case powerButton
+        /// Presses the NMI button.
+        case nmiButton
         /// Ends the run.
         case quit
     }
@@ -73,10 +75,13 @@ struct Script {
         case "poweroff":
             try need(0...0, "poweroff")
             return .powerButton
+        case "nmi":
+            try need(0...0, "nmi")
+            return .nmiButton
         case "quit":
             try need(0...0, "quit")
             return .quit
-        default: throw Failure(description: "\(place): unknown command “\(words[0])” (wait, wait-screen, type, key, sleep, screenshot, poweroff, quit)")
+        default: throw Failure(description: "\(place): unknown command “\(words[0])” (wait, wait-screen, type, key, sleep, screenshot, poweroff, nmi, quit)")
         }
     }
 

@@ -83,6 +83,7 @@ final class ScriptRunner: Sendable {
         case .sleep(let seconds, false): usleep(UInt32(min(seconds, 4000) * 1e6))
         case .sleep(let seconds, true): due = max(due, door.virtualTime) + UInt64(seconds * 1e9)
         case .powerButton: door.push(source: Channel.powerButton.rawValue, bytes: [1], due: due)
+        case .nmiButton: door.push(source: Channel.nmiButton.rawValue, bytes: [1], due: due)
         case .quit: door.requestQuit(due: due)
         }
         return nil
