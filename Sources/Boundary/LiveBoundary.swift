@@ -148,7 +148,15 @@ package final class LiveBoundary: HostBoundary, Sendable {
     /// Asks the run loop to come back for a look at the screen, which a recording must not show. From any thread.
     package func requestLook() { look.store(true, ordering: .releasing) }
     /// Says what is done while the machine waits, on its thread. It changes nothing in the machine.
-    package func onWait(_ action: @escaping @Sendable () -> Void) { whileWaiting.withLock { $0 = action } }
+    package func onWait(_ action: @escaping @Sendable () -> Void) {
+        whileWaiting.withLock { present in
+            guard let before = present else { return present = action }
+            present = {
+                before()
+                action()
+            }
+        }
+    }
     /// The host's clock has gone on while the machine stood still: virtual time does not run after it.
     package func addPause(nanoseconds: UInt64) { paused.wrappingAdd(nanoseconds, ordering: .relaxed) }
 

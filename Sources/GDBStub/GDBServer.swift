@@ -13,6 +13,8 @@ package final class GDBServer {
         case killed
     }
 
+    /// Called again and again while nothing comes from the debugger.
+    package var whileWaiting: (() -> Void)?
     private let listener: Int32
     /// The port it listens at.
     package let port: UInt16
@@ -72,7 +74,7 @@ package final class GDBServer {
         defer { close(peer) }
         var one: Int32 = 1
         setsockopt(peer, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-        let connection = Connection(peer)
+        let connection = Connection(peer, whileWaiting)
         let session = makeSession()
         let wanted = session.wantsInterrupt
         session.wantsInterrupt = { [unowned session] in
@@ -94,8 +96,12 @@ package final class GDBServer {
         private var last: [UInt8] = []
         private var isOpen = true
         private var lastSent = ContinuousClock.now
+        private let whileWaiting: (() -> Void)?
 
-        init(_ descriptor: Int32) { self.descriptor = descriptor }
+        init(_ descriptor: Int32, _ whileWaiting: (() -> Void)?) {
+            self.descriptor = descriptor
+            self.whileWaiting = whileWaiting
+        }
 
         func run(_ session: GDBSession) -> Ending {
             while true {
@@ -144,15 +150,20 @@ package final class GDBServer {
 
         private func receive(waits: Bool) {
             var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-            guard Glibc.poll(&poll, 1, waits ? -1 : 0) > 0 else { return }
+            var count: Int32
+            repeat {
+                if waits { whileWaiting?() }
+                count = Glibc.poll(&poll, 1, waits ? (whileWaiting == nil ? -1 : 50) : 0)
+            } while waits && count == 0
+            guard count > 0 else { return }
             var buffer = [UInt8](repeating: 0, count: 4096)
-            let count = recv(descriptor, &buffer, buffer.count, 0)
-            if count < 0, errno == EINTR { return }
-            if count <= 0 {
+            let received = recv(descriptor, &buffer, buffer.count, 0)
+            if received < 0, errno == EINTR { return }
+            if received <= 0 {
                 isOpen = false
                 return
             }
-            for byte in buffer[..<count] {
+            for byte in buffer[..<received] {
                 if let item = reader.feed(byte) { items.append(item) }
             }
         }

@@ -100,7 +100,8 @@ struct GoLive {
             recorder = boundary
         }
         machine.replaceDoor(recorder ?? live)
-        let runner = script.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
+        let looks = ScreenLooks(machine, live)
+        let runner = script.map { ScriptRunner(script: $0.0, name: $0.1, door: live, screen: looks) }
         HostConnections.connectCommon(live)
         // What was at the other end of the recorded cables is gone.
         for channel in Channel.network { live.push(source: channel.rawValue, bytes: [0]) }
@@ -108,8 +109,9 @@ struct GoLive {
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
         if let text = options.type { live.push(source: Channel.serial0.rawValue, bytes: Array(text.utf8)) }
         runner?.start()
-        return Branch(run: LiveRun(machine: machine, door: live, recorder: recorder), door: live, runner: runner,
-            path: path)
+        let run = LiveRun(machine: machine, door: live, recorder: recorder)
+        run.serve = { looks.serve() }
+        return Branch(run: run, door: live, runner: runner, path: path)
     }
 
     /// From where the timeline's cursor is, to the run's end.

@@ -19,7 +19,8 @@ struct LiveDebugger {
         while run.endReason == nil {
             if isHeld {
                 door.holdClock()
-                while try !server.waitForDebugger(milliseconds: 100) {
+                while try !server.waitForDebugger(milliseconds: 50) {
+                    run.serve()
                     if door.quitRequested {
                         try run.quit()
                         return

@@ -11,8 +11,9 @@ struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "run", abstract: "Boot a machine; with --boundary, record the run.",
         discussion: """
             The terminal is the guest's serial console: Ctrl-a x quits, Ctrl-a h lists keys.
-            A script (--script) has one command a line: wait "TEXT" [SECONDS], type "TEXT\\n", key ctrl-alt-delete,
-            sleep SECONDS [host|virtual], poweroff, quit.
+            A script (--script) has one command a line: wait "TEXT" [SECONDS] (for the serial console), wait-screen "TEXT"
+            [SECONDS] (for a screen of text), type "TEXT\\n", key ctrl-alt-delete, sleep SECONDS [host|virtual],
+            screenshot FILE, poweroff (the power button), nmi, quit.
             """)
 
     enum BoundaryOption: String, ExpressibleByArgument, CaseIterable { case inputs, devices }
@@ -60,7 +61,7 @@ struct RunCommand: ParsableCommand {
     var entry32 = false
     @Flag(help: "A reset boots again instead of ending the run.")
     var reboot = false
-    @Option(help: ArgumentHelp("Save what the screen shows at the end of the run: a PNG file.", valueName: "file"))
+    @Option(help: ArgumentHelp("Save what the screen shows at the end of the run: a PNG file, or NAME.txt for a screen of text.", valueName: "file"))
     var screenshot: String?
     @Option(help: ArgumentHelp("End the run at this position.", valueName: "position"))
     var until: UInt64?
@@ -72,9 +73,6 @@ struct RunCommand: ParsableCommand {
     func validate() throws {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
         if gdb != nil, until != nil { throw ValidationError("--gdb and --until exclude each other: a debugger can stop anywhere") }
-        if gdb != nil, monitoring.monitor != nil || monitoring.qmp != nil || display != .none {
-            throw ValidationError("--gdb goes without --monitor, --qmp and --display: gdb's own 'monitor' commands serve")
-        }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
         if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
@@ -160,7 +158,8 @@ struct RunCommand: ParsableCommand {
             let verb = gdb.waits ? "waiting for gdb" : "gdb may come"
             Message.say("\(verb): target remote \(gdb.host.isEmpty ? "" : gdb.host):\(server.port)")
         }
-        let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
+        let looks = ScreenLooks(machine, live)
+        let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live, screen: looks) }
         try connect(live, runner)
         runner?.start()
         connections.start()
@@ -178,12 +177,19 @@ struct RunCommand: ParsableCommand {
         let outcome: PCMachine.Outcome
         if let gdb, let server {
             let run = LiveRun(machine: machine, door: live, recorder: recorder)
+            monitor.isDebugged = true
+            run.serve = {
+                monitor.serve()
+                refresher?.refreshIfDue()
+                looks.serve()
+            }
+            server.whileWaiting = run.serve
             try LiveDebugger(run: run, door: live, server: server).drive(holds: gdb.waits) {
                 gdbTarget.session(.live(run), machine, nil)
             }
             outcome = try machine.run(until: 0)
         } else {
-            outcome = try drive(machine, recorder, monitor, refresher)
+            outcome = try drive(machine, recorder, monitor, refresher, looks)
         }
         monitor.finish()
         try connections.finish()
@@ -225,9 +231,13 @@ struct RunCommand: ParsableCommand {
         }
     }
 
-    private func drive(_ machine: PCMachine, _ recorder: RecordingBoundary?, _ monitor: MachineMonitor, _ refresher: DisplayRefresher?) throws -> PCMachine.Outcome {
+    private func drive(
+        _ machine: PCMachine, _ recorder: RecordingBoundary?, _ monitor: MachineMonitor, _ refresher: DisplayRefresher?,
+        _ looks: ScreenLooks
+    ) throws -> PCMachine.Outcome {
         while true {
             monitor.serve()
+            looks.serve()
             refresher?.refreshIfDue()
             if let failure = recorder?.failure { throw failure }
             let next = min(until ?? .max, machine.cpu.position + 100_000_000)

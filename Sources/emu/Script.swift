@@ -6,6 +6,10 @@ struct Script {
     enum Command: Equatable {
         /// Waits until the text has come out of the serial console since the last wait; fails after `timeout` seconds.
         case wait(String, timeout: Double)
+        /// Waits until the text is on the screen, which must be in a text mode; fails after `timeout` seconds.
+        case waitScreen(String, timeout: Double)
+        /// Saves the screen as a PNG file, and says at which position.
+        case screenshot(String)
         /// Types text on the serial console.
         case type(String)
         /// Presses a key combination on the PS/2 keyboard.
@@ -14,6 +18,8 @@ struct Script {
         case sleep(Double, isVirtual: Bool)
         /// Presses the power button.
         case powerButton
+        /// Presses the NMI button.
+        case nmiButton
         /// Ends the run.
         case quit
     }
@@ -45,6 +51,12 @@ struct Script {
         case "wait":
             try need(1...2, "wait \"TEXT\" [SECONDS]")
             return .wait(words[1], timeout: words.count > 2 ? try seconds(words[2]) : 600)
+        case "wait-screen":
+            try need(1...2, "wait-screen \"TEXT\" [SECONDS]")
+            return .waitScreen(words[1], timeout: words.count > 2 ? try seconds(words[2]) : 600)
+        case "screenshot":
+            try need(1...1, "screenshot FILE")
+            return .screenshot(words[1])
         case "type":
             try need(1...1, "type \"TEXT\"")
             return .type(words[1])
@@ -63,10 +75,13 @@ struct Script {
         case "poweroff":
             try need(0...0, "poweroff")
             return .powerButton
+        case "nmi":
+            try need(0...0, "nmi")
+            return .nmiButton
         case "quit":
             try need(0...0, "quit")
             return .quit
-        default: throw Failure(description: "\(place): unknown command “\(words[0])” (wait, type, key, sleep, poweroff, quit)")
+        default: throw Failure(description: "\(place): unknown command “\(words[0])” (wait, wait-screen, type, key, sleep, screenshot, poweroff, nmi, quit)")
         }
     }
 

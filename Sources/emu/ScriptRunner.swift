@@ -13,10 +13,12 @@ final class ScriptRunner: Sendable {
     private let script: Script
     private let name: String
     private let door: LiveBoundary
+    private let screen: ScreenLooks
     private let console = Mutex(Console())
     private let failed = Mutex<String?>(nil)
 
-    init(script: Script, name: String, door: LiveBoundary) {
+    init(script: Script, name: String, door: LiveBoundary, screen: ScreenLooks) {
+        self.screen = screen
         self.script = script
         self.name = name
         self.door = door
@@ -59,11 +61,29 @@ final class ScriptRunner: Sendable {
                 usleep(2_000)
             }
             return "“\(text)” has not come out of the console within \(timeout) seconds"
+        case .waitScreen(let text, let timeout):
+            let end = Date(timeIntervalSinceNow: timeout)
+            while Date() < end {
+                guard let lines = screen.look({ vga, _ in vga.text() }) else { return nil }
+                if lines.contains(where: { $0.contains(text) }) { return nil }
+                usleep(20_000)
+            }
+            return "“\(text)” has not come on the screen within \(timeout) seconds"
+        case .screenshot(let path):
+            // A virtual sleep before it is over when the machine's clock says so.
+            while door.virtualTime < due, !door.quitRequested { usleep(2_000) }
+            let result = screen.look { vga, position -> String? in
+                do { try Screenshot.save(vga, output: path, text: false) } catch { return "\(error)" }
+                Message.say("screenshot \(path) at position \(position)")
+                return nil
+            }
+            return result ?? nil
         case .type(let text): door.push(source: Channel.serial0.rawValue, bytes: Array(text.utf8), due: due)
         case .key(let keys): door.push(source: Channel.keyboard.rawValue, bytes: KeyMessage.stroke(keys), due: due)
         case .sleep(let seconds, false): usleep(UInt32(min(seconds, 4000) * 1e6))
         case .sleep(let seconds, true): due = max(due, door.virtualTime) + UInt64(seconds * 1e9)
         case .powerButton: door.push(source: Channel.powerButton.rawValue, bytes: [1], due: due)
+        case .nmiButton: door.push(source: Channel.nmiButton.rawValue, bytes: [1], due: due)
         case .quit: door.requestQuit(due: due)
         }
         return nil

@@ -11,21 +11,28 @@ struct BoardChipContractTests {
         let device: any Device
         var state: () -> Any
         var receivers: [any HostReceiver] = []
+        /// The most bytes of an input.
+        var inputSize = 14
     }
 
     enum Chip: String, CaseIterable, CustomTestStringConvertible {
         case uart, ps2, system, dma, fwCfg, pciHost, piix3, ide, piix4, vga, pic, lapic, ioAPIC, pit, rtc, pm
-        case virtioBlock, virtioEntropy, virtioConsole, ahci, floppy, hpet, parallel, panic
-        /// A battery keeps the clock's date; the I/O APIC's inputs are wires, which a reset does not move.
-        static let forgetful = allCases.filter { $0 != .rtc && $0 != .ioAPIC && $0 != .hpet }
+        case virtioBlock, virtioLegacy, virtioEntropy, virtioConsole, virtioNetwork, e1000, ahci, floppy, hpet, parallel, panic
+        /// A battery keeps the clock's date; the I/O APIC's inputs are wires, which a reset does not move; nor does it plug
+        /// cables in.
+        static let forgetful = allCases.filter { ![.rtc, .ioAPIC, .hpet, .virtioNetwork, .e1000].contains($0) }
+        /// What uses RAM by itself.
+        static let masters: [Chip] = [
+            .dma, .fwCfg, .ide, .virtioBlock, .virtioLegacy, .virtioEntropy, .virtioConsole, .virtioNetwork, .e1000, .ahci, .floppy,
+        ]
         var testDescription: String { rawValue }
 
-        private static func virtio(_ board: FakeBoard, _ function: any VirtioFunction) -> VirtioPCI {
+        private static func virtio(_ board: FakeBoard, _ function: any VirtioFunction, isModern: Bool = true) -> VirtioPCI {
             let host = board.add(PCIHost(bus: board.bus))
             let chip = board.add(
                 VirtioPCI(
                     name: "virtio", function: function, irq: board.line(10), messages: board, memory: board,
-                    scheduler: board.scheduler))
+                    scheduler: board.scheduler, isModern: isModern))
             host.add(chip, at: PCIAddress(slot: 4))
             return chip
         }
@@ -99,9 +106,22 @@ struct BoardChipContractTests {
                 let chip = board.add(
                     RTC146818(irq: board.line(8), scheduler: board.scheduler, unixTime: 1_700_000_000))
                 return Rig(board: board, device: chip, state: { chip.state })
-            case .virtioBlock:
+            case .virtioNetwork:
+                let card = VirtioNetwork(address: EthernetAddress(card: 0), channel: board)
+                let chip = Self.virtio(board, card)
+                card.transport = chip
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [card], inputSize: 80)
+            case .e1000:
+                let host = board.add(PCIHost(bus: board.bus))
+                let chip = board.add(
+                    E1000(
+                        name: "e1000", address: EthernetAddress(card: 0), irq: board.line(10), memory: board,
+                        scheduler: board.scheduler, channel: board))
+                host.add(chip, at: PCIAddress(slot: 4))
+                return Rig(board: board, device: chip, state: { chip.state }, receivers: [chip], inputSize: 80)
+            case .virtioBlock, .virtioLegacy:
                 let block = VirtioBlock(medium: MemoryMedium(sectors: 3000), serial: "1")
-                let chip = Self.virtio(board, block)
+                let chip = Self.virtio(board, block, isModern: self == .virtioBlock)
                 block.transport = chip
                 return Rig(board: board, device: chip, state: { chip.state }, receivers: [block])
             case .virtioEntropy:
@@ -260,6 +280,59 @@ struct BoardChipContractTests {
         }
     }
 
+    /// Descriptors of any contents: addresses outside RAM, chains that bite their tails, no lengths. Whatever the chip makes of
+    /// them, it comes to an end of it, and two of them make the same.
+    @Test(arguments: Chip.masters, 1...8)
+    func survivesAnyContentsOfRAM(chip: Chip, seed: UInt64) {
+        func run() -> ([UInt64], UInt64) {
+            let rig = chip.make()
+            var random = TestRandom(seed &* 0x1234_5677)
+            var results: [UInt64] = []
+            for _ in 0..<12 {
+                Self.fill(&rig.board.ram, &random)
+                if let function = rig.device as? any PCIFunction {
+                    // Memory, ports and bus mastering on; where the registers are does not matter here.
+                    function.configuration.write(4, width: 2, 7)
+                    function.configurationWritten(4, width: 2)
+                }
+                Self.ring(rig, &random)
+                results += Self.traffic(on: rig, &random, steps: 100)
+                rig.board.advance(3_000_000)
+            }
+            return (results, Self.digest(rig))
+        }
+        let first = run()
+        let second = run()
+        #expect(first == second)
+    }
+
+    /// RAM as a hostile driver leaves it.
+    private static func fill(_ ram: inout [UInt8], _ random: inout TestRandom) {
+        let style = random.below(4)
+        for place in stride(from: 0, to: ram.count, by: 8) {
+            let value: UInt64 =
+                switch style {
+                // Anything; places in RAM, with small lengths; small numbers, as indices are; mostly nothing.
+                case 0: random.next()
+                case 1: UInt64(random.below(ram.count / 16) * 16) | (random.below(2) == 0 ? 0 : UInt64(random.below(4096)) << 32)
+                case 2: UInt64(random.below(9)) | UInt64(random.below(9)) << 16 | UInt64(random.below(9)) << 32
+                default: random.below(8) == 0 ? random.next() : 0
+                }
+            for lane in 0..<8 { ram[place + lane] = UInt8(truncatingIfNeeded: value >> UInt64(lane * 8)) }
+        }
+    }
+
+    /// Addresses in RAM to all registers that may be one, then everything else that starts a chip.
+    private static func ring(_ rig: Rig, _ random: inout TestRandom) {
+        for (number, region) in rig.device.regions.enumerated() where region.size >= 4 {
+            for _ in 0..<64 {
+                let offset = UInt64(random.below(Int(clamping: region.size / 4))) * 4
+                let value = random.below(2) == 0 ? UInt64(random.below(64) * 1024) : random.next() & 0xFFFF_FFFF
+                rig.device.write(region: number, offset: offset, width: 4, value: value)
+            }
+        }
+    }
+
     // MARK: Traffic
 
     private static func digest(_ rig: Rig) -> UInt64 {
@@ -292,7 +365,7 @@ struct BoardChipContractTests {
             if kind == 0 {
                 board.advance(random.next() % 5_000_000)
             } else if kind == 1, !rig.receivers.isEmpty {
-                var bytes = random.bytes(1 + random.below(14))
+                var bytes = random.bytes(1 + random.below(rig.inputSize))
                 bytes[0] = UInt8(random.below(3))
                 rig.receivers[random.below(rig.receivers.count)].receive(bytes)
             } else if let function = rig.device as? any PCIFunction, kind < 9 {

@@ -66,6 +66,32 @@ struct FloppyTests {
         #expect(board.in(0x3F4) == 0x80)
     }
 
+    @Test func formatsATrack() {
+        let rig = FloppyRig()
+        let before = rig.medium.bytes
+        _ = rig.command([0x0F, 0, 5])
+        _ = rig.command([0x08])
+        // The sectors interleaved: 1, 10, 2, 11, ...
+        var identifiers: [UInt8] = []
+        for index in 0..<9 as Range<UInt8> { identifiers += [5, 1, index + 1, 2, 5, 1, index + 10, 2] }
+        rig.board.ram.replaceSubrange(0x4000..<0x4000 + 72, with: identifiers)
+        rig.program(0x4000, 72, mode: 0x4A)
+        #expect(rig.command([0x4D, 4, 2, 18, 84, 0xF6]) == [0x04, 0, 0, 5, 1, 18, 2])
+        let track = (5 * 2 + 1) * 18 * 512
+        #expect(rig.medium.bytes[track..<track + 18 * 512].allSatisfy { $0 == 0xF6 })
+        #expect(rig.medium.bytes[..<track] == before[..<track])
+        #expect(rig.medium.bytes[(track + 18 * 512)...] == before[(track + 18 * 512)...])
+
+        // A sector that an image of this size does not have, and one of another cylinder.
+        for identifier in [[5, 1, 19, 2], [6, 1, 1, 2], [5, 1, 1, 3]] as [[UInt8]] {
+            rig.board.ram.replaceSubrange(0x4000..<0x4004, with: identifier)
+            rig.program(0x4000, 4, mode: 0x4A)
+            let result = rig.command([0x4D, 4, 2, 1, 84, 0x11])
+            #expect(result.prefix(2) == [0x44, 0x04], "\(identifier): \(result)")
+        }
+        #expect(!rig.medium.bytes.contains(0x11) || before.contains(0x11))
+    }
+
     @Test func seeksAndReads() {
         let rig = FloppyRig()
         #expect(rig.board.in(0x3F7) == 0x80, "the disk may be a new one")

@@ -56,6 +56,47 @@ struct I8042Tests {
         #expect(board.edges[1] == 2 + 8 + 2 + 6)
     }
 
+    /// The last key that is down repeats: half a second after it went down, then about eleven times a second, as the
+    /// keyboard is set up at first; faster when it is told so.
+    @Test func heldKeysRepeat() {
+        let a = KeyCode.combination("a")!
+        let b = KeyCode.combination("b")!
+        func count(_ milliseconds: Int) -> [UInt8] {
+            var bytes: [UInt8] = []
+            for _ in 0..<milliseconds {
+                board.advance(1_000_000)
+                if board.in(0x64) & 1 != 0 { bytes.append(UInt8(board.in(0x60))) }
+            }
+            return bytes
+        }
+        chip.keyboardReceiver.receive(KeyMessage(a[0]).bytes)
+        #expect(count(490) == [0x1E])
+        #expect(count(20) == [0x1E])
+        #expect((10...11).contains(count(1000).count))
+        // The host repeats keys too: once is enough.
+        chip.keyboardReceiver.receive(KeyMessage(a[0]).bytes)
+        #expect(count(50).count <= 1)
+        chip.keyboardReceiver.receive(KeyMessage(b[0]).bytes)
+        #expect(count(490) == [0x30])
+        chip.keyboardReceiver.receive(KeyMessage(a[0], isRelease: true).bytes)
+        #expect(count(5) == [0x9E])
+        #expect(count(100).allSatisfy { $0 == 0x30 })
+        chip.keyboardReceiver.receive(KeyMessage(b[0], isRelease: true).bytes)
+        #expect(count(2000).last == 0xB0)
+        #expect(count(2000) == [])
+        // 30 a second after a quarter of a second.
+        board.out(0x60, 0xF3)
+        #expect(drain() == [0xFA])
+        board.out(0x60, 0x00)
+        #expect(drain() == [0xFA])
+        chip.keyboardReceiver.receive(KeyMessage(a[0]).bytes)
+        #expect((29...32).contains(count(1250).count))
+        // Nobody reads for a while: what was held then does not come in a heap.
+        board.advance(3_000_000_000)
+        chip.keyboardReceiver.receive(KeyMessage(a[0], isRelease: true).bytes)
+        #expect(count(100).count <= 4)
+    }
+
     @Test func keysUntranslated() {
         board.out(0x64, 0x60)
         board.out(0x60, 0x05)

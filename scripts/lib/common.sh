@@ -61,6 +61,15 @@ cloud_kernel() {
     ls "$(unpacked "$package")"/boot/vmlinuz-*-cloud-amd64
 }
 
+# The newest kernel of this release with drivers of real PCs.
+pc_kernel() {
+    refresh_lists
+    local package
+    package=$(apt-cache depends linux-image-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
+    [ -n "$package" ] || { echo "no package linux-image-amd64: is this Debian 12?" >&2; return 1; }
+    ls "$(unpacked "$package")"/boot/vmlinuz-*-amd64
+}
+
 # The installer's kernel and initrd: installer amd64|i386 linux|initrd.gz
 installer() {
     local arch=$1 file=$2
@@ -84,6 +93,27 @@ initramfs() {
     for file in "$@"; do cp "$file" "$tree/bin/"; done
     (cd "$tree" && find . | LC_ALL=C sort | cpio --quiet -o -H newc --reproducible) | gzip -9n >"$out"
     rm -rf "$tree"
+}
+
+# module_initramfs KERNEL SCRIPT OUT MODULE…: an initramfs with MODULEs of the kernel and all that they need; the file
+# /bin/modules names them, one a line, in the order in which they can be loaded.
+module_initramfs() {
+    local kernel=$1 script=$2 out=$3 tree version list module path
+    shift 3
+    need kmod
+    tree=$(cd "$(dirname "$kernel")/.." && pwd)
+    version=$(basename "$kernel")
+    version=${version#vmlinuz-}
+    [ -e "$tree/lib/modules/$version/modules.dep.bin" ] || depmod -b "$tree" "$version"
+    list=$(mktemp -d)
+    for module in "$@"; do
+        modprobe -d "$tree" -S "$version" --show-depends "$module" | awk '$1 == "insmod" { print $2 }'
+    done | awk '!seen[$0]++' >"$list/paths"
+    sed 's|.*/||; s|\.ko$||' "$list/paths" >"$list/modules"
+    local files=()
+    while read -r path; do files+=("$path"); done <"$list/paths"
+    initramfs "$script" "$out" "$list/modules" "${files[@]}"
+    rm -rf "$list"
 }
 
 # network_initramfs KERNEL OUT: an initramfs with the drivers of network cards that the (cloud) kernel has as modules.

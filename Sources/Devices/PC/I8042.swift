@@ -54,6 +54,7 @@ package final class I8042: Device {
 
     /// The time of one byte on a PS/2 cable: eleven bits at 16 kHz.
     private static let frameTime: VirtualTime = 687_500
+    private static let repeatTimer = 1
     private static let keyboardOff: UInt8 = 0x10
     private static let mouseOff: UInt8 = 0x20
 
@@ -70,7 +71,9 @@ package final class I8042: Device {
 
     /// Where key messages (`KeyMessage`) are delivered.
     package private(set) lazy var keyboardReceiver: any HostReceiver = PS2Receiver { [unowned self] bytes in
+        let held = state.keyboard.heldKey
         for message in KeyMessage.decode(bytes) { state.keyboard.press(message) }
+        if state.keyboard.heldKey != held { startRepeating(after: state.keyboard.repeatDelay) }
         startTransfer()
     }
     /// Where mouse messages (`MouseMessage`) are delivered.
@@ -94,6 +97,7 @@ package final class I8042: Device {
     package func reset() {
         state = State()
         scheduler.cancel(self, timer: 0)
+        scheduler.cancel(self, timer: Self.repeatTimer)
         pins.setA20(true)
         updateInterrupts()
     }
@@ -217,7 +221,21 @@ package final class I8042: Device {
         scheduler.schedule(self, timer: 0, at: scheduler.now &+ Self.frameTime)
     }
 
+    /// The key that is held, if there is one, repeats.
+    private func startRepeating(after delay: VirtualTime) {
+        if state.keyboard.heldKey == 0 {
+            scheduler.cancel(self, timer: Self.repeatTimer)
+        } else {
+            scheduler.schedule(self, timer: Self.repeatTimer, at: scheduler.now &+ delay)
+        }
+    }
+
     package func timerFired(_ timer: Int) {
+        if timer == Self.repeatTimer {
+            state.keyboard.repeatKey()
+            startRepeating(after: state.keyboard.repeatPeriod)
+            return startTransfer()
+        }
         state.isTransferring = false
         if state.outputSource == .none {
             if keyboardMaySend, let byte = state.keyboard.nextByte() {

@@ -16,8 +16,10 @@ package struct PS2Keyboard {
     package var scanCodeSet: UInt8 = 2
     /// Bit 0 Scroll Lock, bit 1 Num Lock, bit 2 Caps Lock.
     package var lamps: UInt8 = 0
-    /// Typematic rate and delay, as set by command F3. Kept only: the host repeats keys.
+    /// Typematic rate and delay, as set by command F3.
     package var typematic: UInt8 = 0x2B
+    /// The `KeyCode` of the key that repeats, the last one that went down; 0 when that one is up again.
+    package var heldKey: UInt8 = 0
     /// The last byte sent, for command FE.
     package var lastSent: UInt8 = 0
 
@@ -31,6 +33,7 @@ package struct PS2Keyboard {
         visitor.field("scanCodeSet", &scanCodeSet)
         visitor.field("lamps", &lamps)
         visitor.field("typematic", &typematic)
+        visitor.field("heldKey", &heldKey)
         visitor.field("lastSent", &lastSent)
     }
 
@@ -48,14 +51,34 @@ package struct PS2Keyboard {
         return lastSent
     }
 
+    /// A key goes down or up. One that is down already does not go down again: hosts repeat keys, and so does this one.
     package mutating func press(_ message: KeyMessage) {
         guard isScanning else { return }
         let key = message.key
-        let codes =
-            scanCodeSet == 1
-            ? key.scanCodeSet1(release: message.isRelease) : key.scanCodeSet2(release: message.isRelease)
+        if message.isRelease {
+            if key.rawValue == heldKey { heldKey = 0 }
+        } else {
+            if key.rawValue == heldKey { return }
+            // Pause sends its release with its press.
+            heldKey = key == .pause ? 0 : key.rawValue
+        }
+        send(key, isRelease: message.isRelease)
+    }
+
+    /// The key that is held down once more. Not while earlier bytes wait: nobody wants repetitions later.
+    package mutating func repeatKey() {
+        if isScanning, heldKey != 0, queue.isEmpty { send(KeyCode(rawValue: heldKey), isRelease: false) }
+    }
+
+    private mutating func send(_ key: KeyCode, isRelease: Bool) {
+        let codes = scanCodeSet == 1 ? key.scanCodeSet1(release: isRelease) : key.scanCodeSet2(release: isRelease)
         if queue.count + codes.count <= Self.queueLimit { queue += codes }
     }
+
+    /// Nanoseconds until a key repeats for the first time, 250 ms to a second.
+    package var repeatDelay: UInt64 { UInt64(typematic >> 5 & 3) * 250_000_000 + 250_000_000 }
+    /// Nanoseconds between repetitions: (8 + A) * 2^B * 1/240 s, A the low three bits and B the next two.
+    package var repeatPeriod: UInt64 { ((8 + UInt64(typematic & 7)) << UInt64(typematic >> 3 & 3)) * 4_166_667 }
 
     /// A byte from the host computer.
     package mutating func command(_ byte: UInt8) {
@@ -116,6 +139,7 @@ package struct PS2Keyboard {
 
     private mutating func setDefaults() {
         queue = []
+        heldKey = 0
         scanCodeSet = 2
         typematic = 0x2B
     }

@@ -74,7 +74,7 @@ extension FloppyController {
             state.head = command[1] >> 2 & 1
             state.phase = .execution
             schedule(.identify, after: Self.sectorTime)
-        case 0x0D: finish(status0: Status.abnormal, status1: Status.notWritable)
+        case 0x0D: startFormat()
         case 0x0E:
             answer(
                 state.cylinders + state.specification + [18, state.perpendicular | (state.isLocked ? 0x80 : 0)]
@@ -140,11 +140,15 @@ extension FloppyController {
         startSector()
     }
 
-    /// The present sector's number on the disk; nil when it is not there.
+    /// The present sector's number on the disk; nil when the command cannot mean one.
     private var address: UInt64? {
-        guard let geometry, state.cylinder == state.cylinders[drive], state.cylinder < geometry.cylinders,
-            state.head < geometry.heads, state.sector >= 1, state.sector <= geometry.sectors, state.command.count > 5,
-            state.command[5] == 2
+        state.cylinder == state.cylinders[drive] && state.command.count > 5 && state.command[5] == 2 ? place : nil
+    }
+
+    /// Where cylinder, head and sector are on the disk; nil when it has no such place.
+    private var place: UInt64? {
+        guard let geometry, state.cylinder < geometry.cylinders, state.head < geometry.heads, state.sector >= 1,
+            state.sector <= geometry.sectors
         else { return nil }
         let track = UInt64(state.cylinder) * UInt64(geometry.heads) + UInt64(state.head)
         return track * UInt64(geometry.sectors) + UInt64(state.sector) - 1
@@ -180,6 +184,45 @@ extension FloppyController {
         }
         state.buffer.withUnsafeBytes { medium.write(sector: address, from: $0) }
         advance()
+    }
+
+    // MARK: Formatting
+
+    /// FORMAT TRACK: software gives four bytes for each sector by DMA: cylinder, head, number and size.
+    private func startFormat() {
+        state.phase = .execution
+        state.head = state.command[1] >> 2 & 1
+        state.cylinder = state.cylinders[drive]
+        state.sector = 0
+        state.formatted = 0
+        state.hasFailed = false
+        guard let medium, let geometry, state.head < geometry.heads, state.cylinder < geometry.cylinders else {
+            return finish(status0: Status.abnormal, status1: Status.missingMark)
+        }
+        if medium.isReadOnly { return finish(status0: Status.abnormal, status1: Status.notWritable) }
+        nextFormat()
+    }
+
+    private func nextFormat() {
+        guard state.command.count == 6, state.formatted < state.command[3] else { return finish(status0: 0, status1: 0) }
+        var identifier: [UInt8] = [0, 0, 0, 0]
+        _ = dma.read(channel: 2, into: &identifier)
+        state.sector = identifier[2]
+        // An image has the sectors of its geometry and no others.
+        guard identifier[0] == state.cylinder, identifier[1] == state.head, identifier[3] == 2, let place, let medium
+        else { return finish(status0: Status.abnormal, status1: Status.noData) }
+        state.buffer = [UInt8](repeating: state.command[5], count: 512)
+        state.buffer.withUnsafeBytes { medium.prepare(sector: place, from: $0) }
+        schedule(.format, after: Self.sectorTime)
+    }
+
+    func formatSector() {
+        guard !state.hasFailed, let place, let medium, state.buffer.count == 512 else {
+            return finish(status0: Status.abnormal, status1: Status.dataError)
+        }
+        state.buffer.withUnsafeBytes { medium.write(sector: place, from: $0) }
+        state.formatted &+= 1
+        nextFormat()
     }
 
     /// On to the next sector, until the DMA controller has counted to its end or the cylinder has.

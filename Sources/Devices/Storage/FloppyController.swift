@@ -27,6 +27,8 @@ package final class FloppyController: Device, HostReceiver {
         case commit = 4
         /// The sector under the head is known.
         case identify = 5
+        /// The next sector of a track that is being formatted is under the head.
+        case format = 6
     }
 
     /// Everything the guest can observe.
@@ -58,6 +60,8 @@ package final class FloppyController: Device, HostReceiver {
         package var sector: UInt8 = 0
         package var buffer: [UInt8] = []
         package var hasFailed = false
+        /// Sectors of the present track that have been formatted.
+        package var formatted: UInt8 = 0
 
         package init() {}
 
@@ -81,6 +85,7 @@ package final class FloppyController: Device, HostReceiver {
             visitor.field("sector", &sector)
             visitor.field("buffer", &buffer)
             visitor.field("hasFailed", &hasFailed)
+            visitor.field("formatted", &formatted)
             if visitor.mode == .load,
                 cylinders.count != 4 || specification.count != 2 || settings.count != 2
                     || (phase == .execution && command.count < 2)
@@ -257,6 +262,7 @@ package final class FloppyController: Device, HostReceiver {
         case .store: storeSector()
         case .commit: commitSector()
         case .identify: finishIdentify()
+        case .format: formatSector()
         }
     }
 }

@@ -4,7 +4,7 @@ import MachineState
 extension VGA {
     /// The screen's size in characters: nil in a graphics mode. At most 256 columns and 128 rows.
     package var textSize: (columns: Int, rows: Int)? {
-        if state.graphics[6] & 1 != 0 { return nil }
+        if state.graphics[6] & 1 != 0 || state.dispi.isEnabled { return nil }
         let crt = state.crt
         let overflow = Int(crt[7])
         let lines = (Int(crt[0x12]) | (overflow >> 1 & 1) << 8 | (overflow >> 6 & 1) << 9) + 1

@@ -7,6 +7,8 @@ package final class LiveRun {
     private let door: LiveBoundary
     /// The recording that is being made, if one is.
     package let recorder: RecordingBoundary?
+    /// Called on the machine's thread now and then, and soon when the door's `requestControl` or `requestLook` asks for it.
+    package var serve: () -> Void = {}
     /// Why the run has ended.
     package private(set) var endReason: EndReason?
     /// Instructions after which it is looked whether the recording can go on.
@@ -37,9 +39,12 @@ package final class LiveRun {
         if let endReason { return .end(endReason) }
         door.releaseClock()
         defer { door.holdClock() }
+        let start = machine.place
         var isFirst = true
         while true {
             door.pause.clear()
+            door.takeControl()
+            serve()
             let endWatch = watch { [door] in door.requestPause() }
             let goal = min(target, Place(machine.place.position &+ Self.slice))
             let result = Result { try machine.travel(to: goal, conditions: conditions, stopsAtStart: !isFirst) }
@@ -47,7 +52,7 @@ package final class LiveRun {
             let stop = try result.get()
             machine.holdInputs()
             if let failure = recorder?.failure { throw failure }
-            isFirst = false
+            isFirst = isFirst && machine.place == start
             switch stop {
             case .ended(let reason):
                 endReason = reason

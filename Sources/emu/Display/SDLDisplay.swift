@@ -66,7 +66,7 @@
                 case SDL_QUIT: quit()
                 case SDL_KEYDOWN, SDL_KEYUP:
                     let isDown = SDL_EventType(event.type) == SDL_KEYDOWN
-                    // The host repeats keys that are held down.
+                    // The host repeats keys that are held down, which the keyboard does not notice.
                     key(Int(event.key.keysym.scancode.rawValue), isDown)
                 case SDL_MOUSEMOTION:
                     if hasMouse { input.moveMouse(dx: Int(event.motion.xrel), dy: Int(event.motion.yrel)) }

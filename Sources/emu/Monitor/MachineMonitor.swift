@@ -19,6 +19,8 @@ final class MachineMonitor {
     /// Programs that have ended the negotiation.
     private var ready: Set<Int> = []
     private(set) var isStopped = false
+    /// A debugger stops the machine and lets it go on; the monitor must not.
+    var isDebugged = false
     /// Called again and again while the machine is stopped.
     var whileStopped: () -> Void = {}
     private var stoppedAt = ContinuousClock.now
@@ -76,19 +78,25 @@ final class MachineMonitor {
 
     // MARK: What both kinds of commands do
 
-    func stop() {
+    func stop() throws {
+        try refuseUnderDebugger()
         if isStopped { return }
         isStopped = true
         stoppedAt = .now
         event("STOP")
     }
 
-    func go() {
+    func go() throws {
+        try refuseUnderDebugger()
         guard isStopped else { return }
         isStopped = false
         let (seconds, attoseconds) = (ContinuousClock.now - stoppedAt).components
         live.addPause(nanoseconds: UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000))
         event("RESUME")
+    }
+
+    private func refuseUnderDebugger() throws {
+        if isDebugged { throw MonitorError("gdb (--gdb) stops the machine and lets it go on") }
     }
 
     /// Puts in another disc, which must be one of those that the run began with: a recording names its images before it

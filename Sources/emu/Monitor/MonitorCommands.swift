@@ -26,11 +26,11 @@ enum MonitorCommands {
             return try MonitorInformation.text(words[1], monitor)
         },
         Command(names: ["stop", "s"], usage: "stop", help: "stop the machine") { _, monitor in
-            monitor.stop()
+            try monitor.stop()
             return ""
         },
         Command(names: ["cont", "c"], usage: "cont", help: "let it go on") { _, monitor in
-            monitor.go()
+            try monitor.go()
             return ""
         },
         Command(names: ["sendkey"], usage: "sendkey KEYS", help: "press keys, such as ret or ctrl-alt-delete") { words, monitor in

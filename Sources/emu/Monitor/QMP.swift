@@ -36,11 +36,11 @@ enum QMP {
         },
         "query-commands": { _, _ in names.map { ["name": $0] } },
         "stop": { _, monitor in
-            monitor.stop()
+            try monitor.stop()
             return [String: Any]()
         },
         "cont": { _, monitor in
-            monitor.go()
+            try monitor.go()
             return [String: Any]()
         },
         "quit": { _, monitor in
