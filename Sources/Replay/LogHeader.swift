@@ -59,6 +59,13 @@ package struct LogHeader: Sendable, Equatable {
     package func setting(_ name: String) -> String? { settings.first { $0.name == name }?.value }
     package func image(_ role: String) -> Image? { images.first { $0.role == role } }
 
+    /// The first position after `position` that a digest is due at; never, if there are none.
+    func nextDigest(after position: Position) -> Position {
+        if digestInterval == 0 { return .max }
+        let (next, isBeyond) = (position / digestInterval + 1).multipliedReportingOverflow(by: digestInterval)
+        return isBeyond ? .max : next
+    }
+
     mutating func visit(_ visitor: inout StateVisitor) {
         visitor.field("boundary", &boundary)
         visitor.field("clockShift", &clockShift)

@@ -136,7 +136,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     }
 
     package func nextDigest(after position: Position) -> Position {
-        (position / header.digestInterval + 1) * header.digestInterval
+        header.nextDigest(after: position)
     }
 
     package func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {

@@ -370,8 +370,7 @@ package final class ReplayBoundary: HostBoundary {
     }
 
     package func nextDigest(after position: Position) -> Position {
-        if header.digestInterval == 0 { return .max }
-        return (position / header.digestInterval + 1) * header.digestInterval
+        header.nextDigest(after: position)
     }
 
     package func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {

@@ -200,6 +200,18 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
         #expect(throws: LogError.self) { try ChunkDecoder.decode(bytes, count: 2, firstPosition: 7, firstSkipped: 0) }
     }
 
+    /// Whatever a file says of its digests.
+    @Test func nextDigestIsAfterThePosition() {
+        var header = LogFixture.header
+        for interval in [1, 1000, 1 << 63, UInt64.max] as [UInt64] {
+            header.digestInterval = interval
+            #expect(header.nextDigest(after: 0) == interval)
+            #expect(header.nextDigest(after: 1 << 63) > 1 << 63)
+        }
+        header.digestInterval = 0
+        #expect(header.nextDigest(after: 5) == .max)
+    }
+
     @Test func checksumsAreTheStandards() {
         #expect(CRC32C.checksum(Array("123456789".utf8)) == 0xE306_9283)
         #expect(SHA256.hex([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
