@@ -49,7 +49,7 @@ package enum EntryTable {
         package static let empty: UInt64 = 0x7FFF_5555_5555_5555
     }
     /// Supervisor's blocks have the first part, user's the second, which is small because it is often cleared.
-    package static let supervisorCount = 1 << 14
+    package static let supervisorCount = 1 << 16
     package static let userCount = 1 << 12
     package static let count = supervisorCount + userCount
 
