@@ -7,6 +7,8 @@ package struct HostVectorOp: Sendable {
         case none
         /// RDTSC: EDX:EAX = the virtual time. By a supervisor, who always may.
         case timestamp
+        /// The helper itself, which neither reads nor writes flags.
+        case flagless
         /// DIV by slot a, of 1 << imm bytes.
         case divide
         /// dst = dst op a, 16 bytes each; dst = op a.

@@ -136,7 +136,13 @@
                 write(width, op.dst, .rax)
             case .call, .callPure:
                 if timestamp(op) || divide(op) || hostX87(op) || hostVector(op) { return }
-                if isLight[Int(op.b)] { callHelper() } else { runOp() }
+                if isLight[Int(op.b)] {
+                    callHelper()
+                } else if vectors[Int(op.b)].kind == .flagless {
+                    callWithRegisters()
+                } else {
+                    runOp()
+                }
             case .guardCanonical: guardCanonical(op)
             case .guardClear8:
                 // Nothing waits while the host's x87 unit serves.

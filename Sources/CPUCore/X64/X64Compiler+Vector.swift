@@ -108,7 +108,7 @@
                 var isWrite = op.opcode < .st8 || op.opcode > .st64
                 if op.opcode == .call || op.opcode == .callPure {
                     switch vectors[Int(op.b)].kind {
-                    case .none, .timestamp, .divide, .x87Register, .x87ReadsFlags, .x87Flags, .x87Memory, .x87Store, .x87Control: continue
+                    case .none, .timestamp, .flagless, .divide, .x87Register, .x87ReadsFlags, .x87Flags, .x87Memory, .x87Store, .x87Control: continue
                     case .flags128, .flags32, .flags64: isWrite = false
                     default: break
                     }
@@ -195,7 +195,7 @@
         mutating func hostVector(_ op: MicroOp) -> Bool {
             let host = vectors[Int(op.b)]
             switch host.kind {
-            case .none, .timestamp, .divide, .x87Register, .x87ReadsFlags, .x87Flags, .x87Memory, .x87Store, .x87Control: return false
+            case .none, .timestamp, .flagless, .divide, .x87Register, .x87ReadsFlags, .x87Flags, .x87Memory, .x87Store, .x87Control: return false
             case .packed, .packedUnary, .flags128: if op.a & 15 != 0 || op.dst & 15 != 0 { return false }
             case .shiftImmediate: if op.dst & 15 != 0 { return false }
             case .toGeneral128: if op.a & 15 != 0 { return false }

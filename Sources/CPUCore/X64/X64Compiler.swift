@@ -306,6 +306,17 @@
             forgetHost()
         }
 
+        /// Calls a helper that leaves the flags alone.
+        mutating func callWithRegisters() {
+            saveFlags()
+            spillTemp()
+            flushVectors()
+            asm.movImmediate(.rcx, UInt64(UInt(bitPattern: block)))
+            asm.movImmediate(.rdx, UInt64(current) * 16)
+            asm.call(stubs.callWithRegisters)
+            forgetHost()
+        }
+
         /// After a call: nothing but general registers is in the host's.
         private mutating func forgetHost() {
             flags = .memory

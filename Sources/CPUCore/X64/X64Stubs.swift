@@ -8,6 +8,8 @@
         /// RCX: the block; RDX: the micro-op's offset in it. They come back only when there is nothing to look at.
         let runOp: UnsafeMutablePointer<UInt8>
         let callHelper: UnsafeMutablePointer<UInt8>
+        /// The same for a helper that reads or writes general registers.
+        let callWithRegisters: UnsafeMutablePointer<UInt8>
         /// Lets the host's MXCSR serve the guest, if the guest's control bits are the usual ones. Uses RAX.
         let activateFloat: UnsafeMutablePointer<UInt8>
         /// Makes the host's x87 unit the guest's, if all exceptions are masked and none waits. Uses RAX and RCX.
@@ -128,35 +130,41 @@
             asm.arithmetic(.add, 3, .reg(.rsp), immediate: 8)
             asm.jump(to: restore)
 
-            callHelper = asm.cursor
-            transfer(&asm, isStore: true, Self.isVolatile)
-            note(&asm)
-            endFloat(&asm, scratch: .rax)
-            asm.arithmetic(.sub, 3, .reg(.rsp), immediate: 8)
-            asm.arithmetic(.add, 3, .rdx, .mem(.rcx, layout.blockOps))
-            asm.store(3, field(layout.currentOp), .rdx)
-            asm.mov(3, .r8, .rdx)
-            asm.lea(3, .rdi, .mem(.rbp, -X64Layout.bias))
-            asm.zeroExtend(from: 1, .rsi, .mem(.r8, 2))
-            asm.zeroExtend(from: 1, .rdx, .mem(.r8, 4))
-            asm.zeroExtend(from: 1, .rax, .mem(.r8, 6))
-            asm.mov(3, .rcx, .mem(.r8, 8))
-            asm.movImmediate(.r8, UInt64(UInt(bitPattern: helpers)))
-            asm.call(.mem(.r8, 0, index: .rax, scale: 3))
-            asm.arithmetic(.add, 3, .reg(.rsp), immediate: 8)
-            asm.test(3, .reg(.rax), .rax)
-            let faults = asm.jump(if: .nz)
-            asm.arithmetic(.cmp, 3, field(layout.exitRequest), immediate: 0)
-            let interrupted = asm.jump(if: .nz)
-            transfer(&asm, isStore: false, Self.isVolatile)
-            asm.ret()
-            for (place, reason) in [(faults, X64Exit.helperFault), (interrupted, .interrupted)] {
-                asm.bind(place)
-                asm.movImmediate(.rax, reason.rawValue)
-                transfer(&asm, isStore: true) { !Self.isVolatile($0) }
+            /// The helper gets the registers that `isBrought` says, and may change them.
+            func helperCall(_ asm: inout X64Assembler, _ isBrought: (HostRegister) -> Bool) {
+                transfer(&asm, isStore: true, isBrought)
+                note(&asm)
+                endFloat(&asm, scratch: .rax)
+                asm.arithmetic(.sub, 3, .reg(.rsp), immediate: 8)
+                asm.arithmetic(.add, 3, .rdx, .mem(.rcx, layout.blockOps))
+                asm.store(3, field(layout.currentOp), .rdx)
+                asm.mov(3, .r8, .rdx)
+                asm.lea(3, .rdi, .mem(.rbp, -X64Layout.bias))
+                asm.zeroExtend(from: 1, .rsi, .mem(.r8, 2))
+                asm.zeroExtend(from: 1, .rdx, .mem(.r8, 4))
+                asm.zeroExtend(from: 1, .rax, .mem(.r8, 6))
+                asm.mov(3, .rcx, .mem(.r8, 8))
+                asm.movImmediate(.r8, UInt64(UInt(bitPattern: helpers)))
+                asm.call(.mem(.r8, 0, index: .rax, scale: 3))
                 asm.arithmetic(.add, 3, .reg(.rsp), immediate: 8)
-                asm.jump(to: restore)
+                asm.test(3, .reg(.rax), .rax)
+                let faults = asm.jump(if: .nz)
+                asm.arithmetic(.cmp, 3, field(layout.exitRequest), immediate: 0)
+                let interrupted = asm.jump(if: .nz)
+                transfer(&asm, isStore: false, isBrought)
+                asm.ret()
+                for (place, reason) in [(faults, X64Exit.helperFault), (interrupted, .interrupted)] {
+                    asm.bind(place)
+                    asm.movImmediate(.rax, reason.rawValue)
+                    transfer(&asm, isStore: true) { !isBrought($0) }
+                    asm.arithmetic(.add, 3, .reg(.rsp), immediate: 8)
+                    asm.jump(to: restore)
+                }
             }
+            callHelper = asm.cursor
+            helperCall(&asm, Self.isVolatile)
+            callWithRegisters = asm.cursor
+            helperCall(&asm) { _ in true }
             size = asm.cursor - code.writable
         }
 

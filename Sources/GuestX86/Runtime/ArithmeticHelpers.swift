@@ -159,11 +159,14 @@ extension HelperTable {
             state.pointee.eflags = isEqual ? flags | Flags.zf : flags & ~Flags.zf
             return 0
         }
-        set(.string) { raw, dst, _, imm in
-            let finished = StringHelpers.execute(x86(raw), StringParameters(raw: imm))
-            guard let finished else { return 1 }
-            (raw + Int(dst)).storeBytes(of: finished ? 1 : 0, as: UInt8.self)
-            return 0
+        // Two numbers: only comparisons have to do with flags.
+        for id in [HelperID.string, .stringCompare] {
+            set(id) { raw, dst, _, imm in
+                let finished = StringHelpers.execute(x86(raw), StringParameters(raw: imm))
+                guard let finished else { return 1 }
+                (raw + Int(dst)).storeBytes(of: finished ? 1 : 0, as: UInt8.self)
+                return 0
+            }
         }
         set(.stringIO) { raw, dst, _, imm in
             let finished = StringHelpers.executeIO(x86(raw), StringParameters(raw: imm))

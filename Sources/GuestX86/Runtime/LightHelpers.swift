@@ -6,6 +6,7 @@ extension HelperTable {
     static func makeLight() -> UnsafeMutablePointer<Bool> {
         let table = UnsafeMutablePointer<Bool>.allocate(capacity: HelperID.count)
         table.initialize(repeating: false, count: HelperID.count)
+        for helper in [HelperID.clearInterrupt, .setInterrupt, .clearTaskSwitched, .swapGS] { table[Int(helper.rawValue)] = true }
         for operation in SIMDOperation.allCases { table[Int(operation.helper)] = !isHeavy(operation) }
         for operation in X87Operation.allCases { table[Int(operation.helper)] = !isHeavy(operation) }
         return table

@@ -10,6 +10,9 @@ extension HelperTable {
         let table = UnsafeMutablePointer<HostVectorOp>.allocate(capacity: HelperID.count)
         table.initialize(repeating: HostVectorOp(), count: HelperID.count)
         table[Int(HelperID.readTimestamp.rawValue)] = HostVectorOp(.timestamp, 0, 0)
+        for helper in [HelperID.string, .readControl, .readMSR, .writeMSR, .portIn, .portOut] {
+            table[Int(helper.rawValue)] = HostVectorOp(.flagless, 0, 0)
+        }
         table[Int(HelperID.divide.rawValue)] = HostVectorOp(.divide, 0, 0)
         guard chost_has_sse42() == 1 else { return table }
         func set(_ operation: SIMDOperation, _ host: HostVectorOp) { table[Int(operation.helper)] = host }

@@ -2,7 +2,7 @@
 package enum HelperID: UInt16, CaseIterable, Sendable {
     case raiseInvalidOpcode, raiseGeneralProtection
     case segmentAddress, divide, divideSigned
-    case string, stringIO
+    case string, stringCompare, stringIO
     case portIn, portOut
     case loadSegment, loadFarPointer, storeSegment
     case jumpFar, callFar, returnFar, interruptReturn, softwareInterrupt, into, bound

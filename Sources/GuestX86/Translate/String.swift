@@ -45,7 +45,8 @@ extension Translator {
             kind: kind, size: size, addressSize: i.addressSize, segment: segment, repeating: repeating,
             singleStep: mode.contains(.singleStep))
         // Temp 0 becomes 1 when nothing is left to do.
-        helper(isIO ? .stringIO : .string, dst: Slot.temp(0), imm: parameters.raw)
+        let isCompare = kind == .cmps || kind == .scas
+        helper(isIO ? .stringIO : isCompare ? .stringCompare : .string, dst: Slot.temp(0), imm: parameters.raw)
         if repeating != .none {
             isRepeating = true
             ir.emit(.brZero8, a: Slot.temp(0), imm: pc)
