@@ -149,7 +149,7 @@ struct NetworkTests {
         let kernel = try scratch.write("kernel.elf", MultibootKernel.bytes(says: "x"))
         let foreign = try scratch.write("foreign", Array("this is no capture, as long as it may be\n".utf8))
         for option in [
-            "", "wire", "user,hostfwd=tcp:80-80", "user,hostfwd=tcp::0-:80", "user,mac=1", "none,mac=53:54:00:12:34:56",
+            "", "wire", "pcap:", "tap:", "tap:averyveryverylongname", "pcap:lo,promisc=1", "tap:x,filter=arp", "user,hostfwd=tcp:80-80", "user,hostfwd=tcp::0-:80", "user,mac=1", "none,mac=53:54:00:12:34:56",
             "user,model=ne2000", "none,hostfwd=tcp::80-:80", "pcapfile:", "user,start=1", "user,",
         ] {
             let result = try Program.run("--kernel", kernel, "--net", option)

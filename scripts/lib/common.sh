@@ -97,6 +97,20 @@ network_initramfs() {
     initramfs "$root/scripts/lib/init-net" "$2" "${files[@]}"
 }
 
+# What the tests are built with: optimised as a whole (they boot real kernels; a debug build is an order of magnitude
+# slower), and with what the network's and USB's tests need. Sets $build.
+test_traits() {
+    build=(-c release -Xswiftc -enable-testing --scratch-path .build-test --traits Slirp,Pcap,USB)
+    need libzstd-dev libslirp-dev libpcap-dev libusb-1.0-0-dev pkg-config cpio
+}
+
+# The program of that build, in $emu.
+build_tests() {
+    say "building (swift build ${build[*]})"
+    (cd "$root" && swift build --product emu "${build[@]}") >&2
+    emu=$(cd "$root" && swift build "${build[@]}" --show-bin-path)/emu
+}
+
 # The release build. Prints nothing but warnings and errors; the program is $emu afterwards.
 build_release() {
     need libzstd-dev pkg-config cpio

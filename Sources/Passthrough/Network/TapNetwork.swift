@@ -21,7 +21,14 @@ package final class TapNetwork: NetworkBackend {
         self.report = report
         let device = "/dev/net/tun"
         descriptor = open(device, O_RDWR | O_CLOEXEC | O_NONBLOCK)
-        if descriptor < 0 { throw BackendError.system("--net tap:\(name): \(device)") }
+        if descriptor < 0 {
+            let problem = BackendError.system("--net tap:\(name): \(device)").description
+            throw BackendError(
+                errno == EACCES
+                    ? problem + ": this host lets its administrator alone open it; chmod 0666 \(device) is usual, and harmless: "
+                        + "interfaces still take CAP_NET_ADMIN to make, or to be made for you"
+                    : problem)
+        }
         // struct ifreq: the name in 16 bytes, then flags: IFF_TAP (2), IFF_NO_PI (0x1000).
         var request = [UInt8](repeating: 0, count: 40)
         for (index, byte) in name.utf8.prefix(15).enumerated() { request[index] = byte }
