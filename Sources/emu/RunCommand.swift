@@ -35,6 +35,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var firmware: FirmwareOptions
     @OptionGroup var devices: DeviceOptions
     @OptionGroup var network: NetworkOptions
+    @OptionGroup var usb: USBOptions
     @OptionGroup var monitoring: MonitorOptions
     @Option(help: ArgumentHelp("The guest's screen: none, vnc=HOST:N[,PASSWORD] or sdl.", valueName: "display"))
     var display = DisplayOption.none
@@ -103,6 +104,7 @@ struct RunCommand: ParsableCommand {
         configuration.endsAtReset = !reboot
         configuration.devices = devices.device
         configuration.networkCards = network.cards
+        configuration.usb = usb.settings
         var paths: [String: String] = [:]
         if let kernel {
             paths["kernel"] = kernel
@@ -160,12 +162,14 @@ struct RunCommand: ParsableCommand {
             let verb = gdb.waits ? "waiting for gdb" : "gdb may come"
             Message.say("\(verb): target remote \(gdb.host.isEmpty ? "" : gdb.host):\(server.port)")
         }
-        let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live) }
+        let input = HostInput(live, configuration.usb)
+        let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live, keyboard: input.keyboard) }
+        let buses = try USBConnections(usb.usb, live, readsTerminal: script == nil)
         try connect(live, runner)
         runner?.start()
         connections.start()
+        buses.start()
 
-        let input = HostInput(live)
         let monitor = try MachineMonitor(
             monitoring, machine: machine, board: machine.board ?? plane?.board, disks: setup.drives, live: live, input: input)
 
