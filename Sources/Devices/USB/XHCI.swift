@@ -270,9 +270,9 @@ package final class XHCI: PCIFunction {
         // Supported protocols (7.2): USB 2.0 and USB 3.0, and their ports.
         case 0x20: return 0x0200_0402
         case 0x24, 0x34: return 0x2042_5355
-        case 0x28: return ports / 2 << 8 | 1
+        case 0x28: return (ports / 2) << 8 | 1
         case 0x30: return 0x0300_0002
-        case 0x38: return ports / 2 << 8 | (ports / 2 + 1)
+        case 0x38: return (ports / 2) << 8 | (ports / 2 + 1)
         case 0x40: return state.command
         case 0x44: return state.status | (state.command & CommandBit.run == 0 ? StatusBit.halted : 0)
         case 0x48: return 1
