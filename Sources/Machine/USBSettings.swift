@@ -26,6 +26,9 @@ package struct USBSettings: Sendable, Equatable {
         self.devices = devices
     }
 
+    /// The source of usbmon's records among the notes of a log: no channel's number.
+    package static let captureSource: UInt16 = 0x100
+
     /// The most devices that a machine has, disks apart.
     package static var most: Int { Channel.usb.count }
 

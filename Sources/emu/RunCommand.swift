@@ -154,6 +154,11 @@ struct RunCommand: ParsableCommand {
             media: configuration.boundary == .inputs ? setup.media : [], door: door, engine: engine.engine)
         let connections = try NetworkConnections(network.net, live)
         if let recorder, configuration.boundary == .devices { connections.note(in: recorder) }
+        if let recorder, let board = plane?.board {
+            _ = board.tapUSB { [unowned recorder] in
+                recorder.note(frame: $0, source: USBSettings.captureSource, isOut: false, time: $1)
+            }
+        }
         engine.prepare(machine)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
