@@ -32,7 +32,7 @@ package final class XHCI: PCIFunction {
 
     package let name: String
     package private(set) var devices: [(any USBDevice)?]
-    package var state: State
+    package internal(set) var state: State
     package var configuration: PCIConfiguration {
         get { state.configuration }
         set { state.configuration = newValue }

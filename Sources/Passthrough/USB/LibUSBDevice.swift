@@ -170,12 +170,16 @@ package final class LibUSBDevice: USBHostBackend {
         shared.withLock { $0.tell = tell }
         tell(.attached(speed: speed))
         BackgroundThread.start { [self] in
+            var looked = time(nil)
             while true {
-                var time = timeval(tv_sec: 1, tv_usec: 0)
-                let code = libusb_handle_events_timeout(handles.context, &time)
+                var wait = timeval(tv_sec: 1, tv_usec: 0)
+                let code = libusb_handle_events_timeout(handles.context, &wait)
                 if code != 0, code != -10 { usleep(10_000) }
+                // A device that nobody uses goes without a word.
+                let now = time(nil)
                 var ignored: Int32 = 0
-                if libusb_get_configuration(handles.handle, &ignored) == -4 { gone() }
+                if now != looked, libusb_get_configuration(handles.handle, &ignored) == -4 { gone() }
+                looked = now
                 if shared.withLock({ $0.isGone && $0.transfers.isEmpty }) { return }
             }
         }
