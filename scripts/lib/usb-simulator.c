@@ -1,6 +1,7 @@
 // A USB disk that is not there, for programs that use libusb: a handler of usbfs's requests behind umockdev.
 //   umockdev-wrapper usb-simulator IMAGE COMMAND…
-// The disk (bulk-only transport, SCSI) is IMAGE, 1234:5678 on bus 1, at address 2. SIGUSR1 unplugs it.
+// The disk (bulk-only transport, SCSI) is IMAGE, 1234:5678 on bus 1, at address 2. SIGUSR1 to the process whose number is in
+// IMAGE.pid unplugs it.
 #include <errno.h>
 #include <linux/usbdevice_fs.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <umockdev.h>
+#include <unistd.h>
 
 static unsigned char *image;
 static gsize image_size;
@@ -186,9 +188,11 @@ static void ended(GPid pid, gint wait_status, gpointer user) {
 #include <glib-unix.h>
 int main(int argc, char **argv) {
     if (argc < 3 || !g_file_get_contents(argv[1], (gchar **)&image, &image_size, NULL)) return 2;
+    gchar *note = g_strconcat(argv[1], ".pid", NULL), *number = g_strdup_printf("%d\n", getpid());
+    g_file_set_contents(note, number, -1, NULL);
     bed = umockdev_testbed_new();
     GString *text = g_string_new(
-        "P: /devices/usb1/1-1\nN: bus/usb/001/002\nE: DEVTYPE=usb_device\nE: SUBSYSTEM=usb\nE: BUSNUM=001\nE: DEVNUM=002\n"
+        "P: /devices/usb1/1-1\nN: bus/usb/001/002\nE: DEVTYPE=usb_device\nE: DEVNAME=/dev/bus/usb/001/002\nE: SUBSYSTEM=usb\nE: BUSNUM=001\nE: DEVNUM=002\n"
         "E: MAJOR=189\nE: MINOR=1\nA: busnum=1\\n\nA: devnum=2\\n\nA: speed=480\\n\nA: idVendor=1234\\n\nA: idProduct=5678\\n\n"
         "A: bConfigurationValue=1\\n\nA: bNumConfigurations=1\\n\nH: descriptors=");
     for (unsigned i = 0; i < sizeof descriptors; i++) g_string_append_printf(text, "%02X", descriptors[i]);
