@@ -55,15 +55,18 @@ final class PCIDevices {
                 let network = VirtioNetwork(address: card.address, channel: channel(host))
                 network.transport = addVirtio(network)
                 networkCards.append(network)
-            case .e1000:
+            case .e1000, .rtl8139:
                 let slot = nextSlot
-                let name = "e1000-\(slot)"
+                let name = "\(card.model.rawValue)-\(slot)"
                 let port = memory(name)
                 port.request = { "a frame" }
-                let network = E1000(
-                    name: name, address: card.address,
-                    irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: port, scheduler: scheduler,
-                    channel: channel(host))
+                let irq = IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1))
+                let network: any PCIFunction & NetworkCard =
+                    card.model == .e1000
+                    ? E1000(
+                        name: name, address: card.address, irq: irq, memory: port, scheduler: scheduler, channel: channel(host))
+                    : RTL8139(
+                        name: name, address: card.address, irq: irq, memory: port, scheduler: scheduler, channel: channel(host))
                 functions.append(network)
                 networkCards.append(network)
             }

@@ -8,7 +8,7 @@ import Replay
 /// Options of `run` about network cards.
 struct NetworkOptions: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…] (NAT, DHCP, DNS; in builds with --traits Slirp), pcap:INTERFACE[,filter=EXPRESSION][,promisc=off] (an interface of the host; in builds with --traits Pcap), tap:NAME (a tap of the host), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio or ,model=e1000; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
+        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…] (NAT, DHCP, DNS; in builds with --traits Slirp), pcap:INTERFACE[,filter=EXPRESSION][,promisc=off] (an interface of the host; in builds with --traits Pcap), tap:NAME (a tap of the host), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio, ,model=e1000 or ,model=rtl8139; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
         valueName: "backend"))
     var net: [NetworkOption] = []
 

@@ -13,10 +13,16 @@ struct NetworkTests {
         #endif
     }()
 
-    /// - Parameter model: whose driver the guest has: the cloud kernel has virtio's, the installer's that of the e1000.
+    /// - Parameter model: whose driver the guest has: the cloud kernel has virtio's, the installer's that of the e1000, the full
+    ///   one that of the RTL8139.
     private func guest(_ more: [String], append: String, model: String = "virtio") -> [String] {
         let environment = ProcessInfo.processInfo.environment
-        let names = model == "virtio" ? ["EMU_TEST_KERNEL", "EMU_TEST_NET_INITRD"] : ["EMU_TEST_E1000_KERNEL", "EMU_TEST_E1000_INITRD"]
+        let names =
+            switch model {
+            case "virtio": ["EMU_TEST_KERNEL", "EMU_TEST_NET_INITRD"]
+            case "e1000": ["EMU_TEST_E1000_KERNEL", "EMU_TEST_E1000_INITRD"]
+            default: ["EMU_TEST_USB_KERNEL", "EMU_TEST_RTL8139_INITRD"]
+            }
         return [
             "--kernel", environment[names[0]] ?? "", "--initrd", environment[names[1]] ?? "",
             "--append", "console=ttyS0 panic=-1 quiet \(append)", "--memory", "128M",
@@ -50,7 +56,7 @@ struct NetworkTests {
     /// DHCP, a download, and a connection from outside; then the same again from the recording, with nobody there.
     @Test(
         .enabled(if: guestIsHere && hasUserNetwork, "no guest, or no --net user: run scripts/test"),
-        arguments: ["inputs", "devices"], ["virtio", "e1000"])
+        arguments: ["inputs", "devices"], ["virtio", "e1000", "rtl8139"])
     func aDownloadReplaysWithoutItsServer(boundary: String, model: String) throws {
         let scratch = try Scratch()
         var random = SystemRandomNumberGenerator()

@@ -332,6 +332,7 @@ struct XHCITests {
         driver.board.advance(1_000_000)
         #expect(driver.next()?.code == 3)
         driver.acknowledge()
+        driver.write(0x440, 0x22_0200)
         device.receive(USBHostMessage.detached)
         #expect(driver.read(0x440) & 1 == 0 && driver.next()?.type == 34)
     }

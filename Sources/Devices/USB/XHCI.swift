@@ -46,11 +46,8 @@ package final class XHCI: PCIFunction {
     private static let registerNames = registers.map { offset, name in
         RegisterName(offset, name, length: ["CRCR", "DCBAAP", "ERSTBA", "ERDP"].contains(name) ? 8 : 4)
     }
-    package var regions: [Region] {
-        let ports = devices.indices.map { RegisterName(UInt64(Self.portRegisters + $0 * 16), "PORTSC\($0 + 1)", length: 4) }
-        let bells = (0...Self.slotCount).map { RegisterName(UInt64(Self.doorbells + $0 * 4), "DOORBELL\($0)", length: 4) }
-        return [configuration.region(0, registers: (Self.registerNames + ports + bells).sorted { $0.offset < $1.offset })]
-    }
+    package var regions: [Region] { [configuration.region(0, registers: names)] }
+    private let names: [RegisterName]
     private let irq: IRQLine
     private let messages: any MessageSink
     let memory: any DMAPort
@@ -71,6 +68,9 @@ package final class XHCI: PCIFunction {
         self.scheduler = scheduler
         let half = max(devices.count, 4)
         self.devices = devices + [(any USBDevice)?](repeating: nil, count: half * 2 - devices.count)
+        let ports = (0..<half * 2).map { RegisterName(UInt64(Self.portRegisters + $0 * 16), "PORTSC\($0 + 1)", length: 4) }
+        let bells = (0...Self.slotCount).map { RegisterName(UInt64(Self.doorbells + $0 * 4), "DOORBELL\($0)", length: 4) }
+        names = (Self.registerNames + ports + bells).sorted { $0.offset < $1.offset }
         state = State(ports: half * 2, slots: Self.slotCount)
         for device in devices { device.port = self }
     }
@@ -189,7 +189,7 @@ package final class XHCI: PCIFunction {
     /// False: there is no room.
     private func put(_ parameter: UInt64, _ rest: UInt64) -> Bool {
         guard configuration.isBusMaster, state.interrupter.size > 0 else { return true }
-        let following = (state.interrupter.next + 1) % state.interrupter.size
+        let following = (state.interrupter.next &+ 1) % state.interrupter.size
         if (state.interrupter.dequeue & ~15) &- state.interrupter.base == UInt64(following) * 16 { return false }
         let cycle: UInt64 = state.interrupter.cycle ? 1 << 32 : 0
         let words = (parameter.littleEndian, ((rest & ~(1 << 32)) | cycle).littleEndian)
