@@ -17,10 +17,12 @@ let hot: [SwiftSetting] =
 let package = Package(
     name: "emu",
     products: [.executable(name: "emu", targets: ["emu"])],
-    // What a person does not need to run the main job: `swift build --traits VNC,SDL,Slirp`.
+    // What a person does not need to run the main job: `swift build --traits VNC,SDL,Slirp,Pcap,USB`.
     traits: [
         .trait(name: "VNC", description: "--display vnc=…, by libvncserver, which is under the GPL: so is the program then"),
         .trait(name: "Slirp", description: "--net user, a network behind the program's own sockets, by libslirp"),
+        .trait(name: "Pcap", description: "--net pcap:…, interfaces of the host, by libpcap"),
+        .trait(name: "USB", description: "--usb host:…, USB devices of the host, by libusb"),
         .trait(name: "SDL", description: "--display sdl, a window, by SDL 2"),
     ],
     dependencies: [
@@ -32,6 +34,8 @@ let package = Package(
         .systemLibrary(name: "CVNC", pkgConfig: "libvncserver", providers: [.apt(["libvncserver-dev"])]),
         .systemLibrary(name: "CSDL", pkgConfig: "sdl2", providers: [.apt(["libsdl2-dev"])]),
         .systemLibrary(name: "CSlirp", pkgConfig: "slirp", providers: [.apt(["libslirp-dev"])]),
+        .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
+        .systemLibrary(name: "CUSB", pkgConfig: "libusb-1.0", providers: [.apt(["libusb-1.0-0-dev"])]),
         .target(name: "CHostOracle", path: "Tests/CHostOracle"),
 
         // Bottom up: nothing imports a target that is listed below it.
@@ -46,7 +50,11 @@ let package = Package(
         .target(name: "GDBStub", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
         .target(
             name: "Passthrough",
-            dependencies: ["Boundary", "MachineState", .target(name: "CSlirp", condition: .when(traits: ["Slirp"]))],
+            dependencies: [
+                "Boundary", "MachineState", .target(name: "CSlirp", condition: .when(traits: ["Slirp"])),
+                .target(name: "CPcap", condition: .when(traits: ["Pcap"])),
+                .target(name: "CUSB", condition: .when(traits: ["USB"])),
+            ],
             swiftSettings: common),
         .target(
             name: "Machine",

@@ -7,6 +7,8 @@ package final class Bus {
         package let device: any Device
         package let region: Int
         package let offset: UInt64
+        /// Bytes from there to the region's end: one at least.
+        fileprivate let rest: UInt64
     }
     private struct Range {
         let start: UInt64
@@ -53,7 +55,8 @@ package final class Bus {
             if ranges[middle].end <= address { low = middle + 1 } else { high = middle }
         }
         guard low < ranges.count, ranges[low].start <= address else { return nil }
-        return Target(device: ranges[low].device, region: ranges[low].region, offset: address - ranges[low].start)
+        return Target(device: ranges[low].device, region: ranges[low].region, offset: address - ranges[low].start,
+            rest: ranges[low].end - address)
     }
 
     /// Reads `width` bytes; nothing there reads as all ones. An access that crosses the end of a region is split.
@@ -62,7 +65,7 @@ package final class Bus {
             if width > 1, crosses(space, address, width) { return split(space, address, width) }
             return width == 8 ? .max : (1 << UInt64(width * 8)) - 1
         }
-        if target.offset + UInt64(width) > size(of: target) { return split(space, address, width) }
+        if UInt64(width) > target.rest { return split(space, address, width) }
         return target.device.read(region: target.region, offset: target.offset, width: width)
     }
 
@@ -86,7 +89,7 @@ package final class Bus {
             }
             return
         }
-        if target.offset + UInt64(width) > size(of: target) {
+        if UInt64(width) > target.rest {
             for index in 0..<width {
                 write(space, address + UInt64(index), width: 1, value: (value >> UInt64(index * 8)) & 0xFF)
             }
@@ -101,11 +104,6 @@ package final class Bus {
 
     private func split(_ space: Region.Space, _ address: UInt64, _ width: Int) -> UInt64 {
         (0..<width).reduce(0) { $0 | read(space, address + UInt64($1), width: 1) << UInt64($1 * 8) }
-    }
-
-    private func size(of target: Target) -> UInt64 {
-        let ranges = target.device.regions
-        return ranges[target.region].size
     }
 
     private func insert(_ range: Range, into ranges: inout [Range]) {

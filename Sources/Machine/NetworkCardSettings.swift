@@ -8,6 +8,8 @@ package struct NetworkCardSettings: Sendable, Equatable {
         case virtio
         /// Intel's 82540EM.
         case e1000
+        /// Realtek's RTL8139C.
+        case rtl8139
     }
 
     package var model: Model

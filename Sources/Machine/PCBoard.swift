@@ -166,6 +166,13 @@ package final class PCBoard {
         pciHost.updateMappings()
     }
 
+    /// Lets `deliver` see USB transfers, as records of usbmon; false: there is no controller.
+    package func tapUSB(_ deliver: @escaping ([UInt8], VirtualTime) -> Void) -> Bool {
+        guard let xhci = pciDevices.xhci else { return false }
+        xhci.tap = USBTap(bus: 1, scheduler: scheduler, deliver: deliver)
+        return true
+    }
+
     /// What receives the input of a channel; nil for channels that only send.
     package func receiver(_ channel: Channel) -> (any HostReceiver)? {
         switch channel {
@@ -181,6 +188,10 @@ package final class PCBoard {
         case .net0, .net1, .net2, .net3:
             Channel.network.firstIndex(of: channel).flatMap { number in
                 pciDevices.networkCards.indices.contains(number) ? pciDevices.networkCards[number] : nil
+            }
+        case .usb0, .usb1, .usb2, .usb3, .usb4, .usb5, .usb6, .usb7:
+            Channel.usb.firstIndex(of: channel).flatMap { number in
+                pciDevices.usbReceivers.indices.contains(number) ? pciDevices.usbReceivers[number] : nil
             }
         case .debugConsole, .entropy, .parallel0, .panic: nil
         }

@@ -27,6 +27,7 @@ package struct PCConfiguration: Sendable, Equatable {
     package var devices: [OptionalDevice] = []
     /// At most four, on the channels net0...net3.
     package var networkCards: [NetworkCardSettings] = []
+    package var usb = USBSettings()
 
     package init() {}
 }
@@ -56,9 +57,20 @@ package enum Channel: UInt16, Sendable, CaseIterable {
     case net1 = 15
     case net2 = 16
     case net3 = 17
+    /// Devices connected by USB.
+    case usb0 = 32
+    case usb1 = 33
+    case usb2 = 34
+    case usb3 = 35
+    case usb4 = 36
+    case usb5 = 37
+    case usb6 = 38
+    case usb7 = 39
 
     /// The network cards' channels, in the order of the cards.
     package static let network: [Channel] = [.net0, .net1, .net2, .net3]
+    /// The USB devices' channels, in the order of the devices.
+    package static let usb: [Channel] = [.usb0, .usb1, .usb2, .usb3, .usb4, .usb5, .usb6, .usb7]
 
     /// The name that users see.
     package var name: String {
@@ -80,6 +92,7 @@ package enum Channel: UInt16, Sendable, CaseIterable {
         case .net1: "net1"
         case .net2: "net2"
         case .net3: "net3"
+        case .usb0, .usb1, .usb2, .usb3, .usb4, .usb5, .usb6, .usb7: "usb\(rawValue - Channel.usb0.rawValue)"
         }
     }
 }

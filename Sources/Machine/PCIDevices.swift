@@ -11,6 +11,9 @@ final class PCIDevices {
     private(set) var console: VirtioConsole?
     /// In the order of their channels.
     private(set) var networkCards: [any NetworkCard] = []
+    /// What gets the input of USB devices, in the order of their channels.
+    private(set) var usbReceivers: [any HostReceiver] = []
+    private(set) var xhci: XHCI?
     private let piix3: PIIX3
     private let host: PCIHost
     private let messages: any MessageSink
@@ -52,19 +55,58 @@ final class PCIDevices {
                 let network = VirtioNetwork(address: card.address, channel: channel(host))
                 network.transport = addVirtio(network)
                 networkCards.append(network)
-            case .e1000:
+            case .e1000, .rtl8139:
                 let slot = nextSlot
-                let name = "e1000-\(slot)"
+                let name = "\(card.model.rawValue)-\(slot)"
                 let port = memory(name)
                 port.request = { "a frame" }
-                let network = E1000(
-                    name: name, address: card.address,
-                    irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: port, scheduler: scheduler,
-                    channel: channel(host))
+                let irq = IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1))
+                let network: any PCIFunction & NetworkCard =
+                    card.model == .e1000
+                    ? E1000(
+                        name: name, address: card.address, irq: irq, memory: port, scheduler: scheduler, channel: channel(host))
+                    : RTL8139(
+                        name: name, address: card.address, irq: irq, memory: port, scheduler: scheduler, channel: channel(host))
                 functions.append(network)
                 networkCards.append(network)
             }
         }
+        addUSB(configuration, media, channel)
+    }
+
+    private func addUSB(_ configuration: PCConfiguration, _ media: [DiskImage], _ channel: (Channel) -> any HostChannel) {
+        var devices: [any USBDevice] = []
+        for (kind, host) in zip(configuration.usb.devices, Channel.usb) {
+            func add(_ function: any USBFunction & HostReceiver) {
+                devices.append(USBBuiltIn(function, speed: .full))
+                usbReceivers.append(function)
+            }
+            switch kind {
+            case .keyboard: add(USBKeyboard())
+            case .mouse: add(USBPointer(isTablet: false))
+            case .tablet: add(USBPointer(isTablet: true))
+            case .serial: add(USBSerial(channel: channel(host)))
+            case .host:
+                let device = USBHostDevice(channel: channel(host))
+                devices.append(device)
+                usbReceivers.append(device)
+            }
+        }
+        for drive in configuration.drives where drive.interface == .usb {
+            guard let medium = media.first(where: { Int($0.number) == drive.number }) else { continue }
+            let disk = USBStorage(medium: medium, serial: drive.serial, isHighSpeed: true)
+            devices.append(USBBuiltIn(disk, speed: .high))
+            drives[drive.number] = disk
+        }
+        if devices.isEmpty { return }
+        let slot = nextSlot
+        let port = memory("xhci")
+        port.request = { "a USB transfer" }
+        let controller = XHCI(
+            name: "xhci", devices: devices, irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages,
+            memory: port, scheduler: scheduler)
+        functions.append(controller)
+        xhci = controller
     }
 
     private func addAHCI(_ configuration: PCConfiguration, _ media: [DiskImage]) {

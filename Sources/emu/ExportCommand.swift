@@ -7,7 +7,7 @@ import Replay
 /// `emu export`: what is in a recording, as files of other programs.
 struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "export", abstract: "Write a recording's network traffic as a pcapng file.",
+        commandName: "export", abstract: "Write a recording's network or USB traffic as a file of other programs.",
         discussion: """
             Times are virtual, in nanoseconds since power-on. A recording at the inputs boundary is replayed for it: what the
             guest sent is not in the log. One at the devices boundary is only read.
@@ -15,39 +15,75 @@ struct ExportCommand: ParsableCommand {
 
     @Argument(help: "The recording.")
     var file: String
-    @Option(help: ArgumentHelp("The frames of all network cards, an interface for each.", valueName: "file"))
-    var pcapng: String
+    @Option(help: ArgumentHelp("The frames of all network cards, an interface for each: a pcapng file.", valueName: "file"))
+    var pcapng: String?
+    @Option(help: ArgumentHelp("The transfers at the USB controller, as Linux's usbmon has them: a pcap file.", valueName: "file"))
+    var usbmon: String?
     @OptionGroup var images: ImageOptions
     @OptionGroup var engine: EngineOptions
 
+    func validate() throws {
+        if pcapng == nil, usbmon == nil { throw ValidationError("give --pcapng or --usbmon") }
+    }
+
     func run() throws {
         let reader = try LogReader(path: file)
-        guard let cards = [NetworkCardSettings](text: reader.header.setting("net") ?? ""), !cards.isEmpty else {
-            throw UserError("\(file): the recorded machine has no network card")
+        let network = try pcapng.map { try networkFile(reader, $0) }
+        let usb = try usbmon.map { path -> PcapWriter in
+            let hasDisk = [DriveSettings](text: reader.header.setting("drives") ?? "")?.contains { $0.interface == .usb } ?? false
+            if reader.header.setting("usb") == nil, !hasDisk { throw UserError("\(file): the recorded machine has no USB device") }
+            return try PcapWriter(path: path, link: PcapWriter.usbmon)
         }
-        let channels = Array(Channel.network.prefix(cards.count))
-        let numbers = Dictionary(uniqueKeysWithValues: channels.enumerated().map { ($1.rawValue, $0) })
-        let output = try PcapngFile(path: pcapng, interfaces: channels.map(\.name))
-        var count = 0
+        if reader.header.boundary == .devices {
+            try reader.forEachEvent { _, event in
+                guard event.kind == .frame else { return true }
+                let source = UInt16(truncatingIfNeeded: event.address)
+                if source == USBSettings.captureSource {
+                    usb?.append(event.bytes, time: event.value)
+                } else {
+                    network?.append(event.width != 0, source, event.bytes, event.value)
+                }
+                return true
+            }
+        } else {
+            let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
+            if let network { session.door.onCrossing = network.append }
+            if let usb { _ = session.machine.board?.tapUSB { usb.append($0, time: $1) } }
+            _ = try session.run(until: nil)
+        }
+        if let network, let pcapng {
+            guard network.output.flush() else { throw UserError("\(pcapng): cannot be written") }
+            Message.say("\(pcapng): \(network.count) frames")
+        }
+        if let usb, let usbmon {
+            guard usb.flush() else { throw UserError("\(usbmon): cannot be written") }
+            Message.say("\(usbmon): \(usb.count) records")
+        }
+    }
+
+    /// The file of the network's frames, and which channel is which interface.
+    private final class NetworkFile {
+        let output: PcapngFile
+        private let numbers: [UInt16: Int]
+        private(set) var count = 0
+
+        init(_ path: String, _ channels: [Channel]) throws {
+            output = try PcapngFile(path: path, interfaces: channels.map(\.name))
+            numbers = Dictionary(uniqueKeysWithValues: channels.enumerated().map { ($1.rawValue, $0) })
+        }
+
         func append(_ isOut: Bool, _ source: UInt16, _ bytes: [UInt8], _ time: UInt64) {
             // One byte is the link's state.
             guard let number = numbers[source], bytes.count > 1 else { return }
             output.append(bytes, interface: number, isOut: isOut, time: time)
             count += 1
         }
-        if reader.header.boundary == .devices {
-            try reader.forEachEvent { _, event in
-                if event.kind == .frame {
-                    append(event.width != 0, UInt16(truncatingIfNeeded: event.address), event.bytes, event.value)
-                }
-                return true
-            }
-        } else {
-            let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
-            session.door.onCrossing = append
-            _ = try session.run(until: nil)
+    }
+
+    private func networkFile(_ reader: LogReader, _ path: String) throws -> NetworkFile {
+        guard let cards = [NetworkCardSettings](text: reader.header.setting("net") ?? ""), !cards.isEmpty else {
+            throw UserError("\(file): the recorded machine has no network card")
         }
-        guard output.flush() else { throw UserError("\(pcapng): cannot be written") }
-        Message.say("\(pcapng): \(count) frames")
+        return try NetworkFile(path, Array(Channel.network.prefix(cards.count)))
     }
 }

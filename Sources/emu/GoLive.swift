@@ -1,5 +1,6 @@
 import ArgumentParser
 import Boundary
+import Devices
 import Foundation
 import Machine
 import MachineState
@@ -105,6 +106,10 @@ struct GoLive {
         HostConnections.connectCommon(live)
         // What was at the other end of the recorded cables is gone.
         for channel in Channel.network { live.push(source: channel.rawValue, bytes: [0]) }
+        // So are the host's USB devices.
+        for (channel, device) in zip(Channel.usb, session.machine.configuration.usb.devices) where device == .host {
+            live.push(source: channel.rawValue, bytes: USBHostMessage.detached)
+        }
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
         if let text = options.type { live.push(source: Channel.serial0.rawValue, bytes: Array(text.utf8)) }

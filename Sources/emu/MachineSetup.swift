@@ -72,6 +72,10 @@ struct MachineSetup {
             throw UserError("\(recording): needs network cards that this version does not have: \(header.setting("net") ?? "")")
         }
         configuration.networkCards = cards
+        guard let usb = USBSettings(text: header.setting("usb") ?? "") else {
+            throw UserError("\(recording): needs USB devices that this version does not have: \(header.setting("usb") ?? "")")
+        }
+        configuration.usb = usb
         self.configuration = configuration
         for role in Self.loadedRoles {
             guard let image = header.image(role) else { continue }
@@ -108,6 +112,7 @@ struct MachineSetup {
         var images = files.map(\.image)
         for drive in drives where !drive.image.isWritten { images.append(try drive.headerImage()) }
         let cards = configuration.networkCards
+        let usb = configuration.usb.text
         return LogHeader(
             boundary: configuration.boundary, clockShift: configuration.clockShift, digestInterval: digestInterval,
             date: configuration.date,
@@ -119,7 +124,8 @@ struct MachineSetup {
                 LogHeader.Setting("drives", configuration.drives.text),
                 LogHeader.Setting("devices", configuration.devices.map(\.rawValue).joined(separator: ",")),
                 LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
-            ] + (cards.isEmpty ? [] : [LogHeader.Setting("net", cards.text)]), images: images)
+            ] + (cards.isEmpty ? [] : [LogHeader.Setting("net", cards.text)])
+                + (usb.isEmpty ? [] : [LogHeader.Setting("usb", usb)]), images: images)
     }
 
     /// The disks' images.

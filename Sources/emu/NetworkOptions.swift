@@ -8,7 +8,7 @@ import Replay
 /// Options of `run` about network cards.
 struct NetworkOptions: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…] (NAT, DHCP, DNS; in builds with --traits Slirp), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio or ,model=e1000; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
+        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…] (NAT, DHCP, DNS; in builds with --traits Slirp), pcap:INTERFACE[,filter=EXPRESSION][,promisc=off] (an interface of the host; in builds with --traits Pcap), tap:NAME (a tap of the host), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio, ,model=e1000 or ,model=rtl8139; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
         valueName: "backend"))
     var net: [NetworkOption] = []
 
@@ -33,6 +33,9 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
         case user([PortForward])
         /// A capture, whose first frame comes at this virtual time, ns.
         case capture(String, start: UInt64)
+        /// An interface of the host, with a filter.
+        case interface(String, filter: String, isPromiscuous: Bool)
+        case tap(String)
     }
     var kind: Kind
     var model = NetworkCardSettings.Model.virtio
@@ -43,6 +46,8 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
         let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
         var forwards: [PortForward] = []
         var start: UInt64 = 0
+        var filter = ""
+        var isPromiscuous = true
         for part in parts.dropFirst() {
             guard let equals = part.firstIndex(of: "=") else { return nil }
             let value = String(part[part.index(after: equals)...])
@@ -57,6 +62,8 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
             case "hostfwd" where parts[0] == "user":
                 guard let forward = PortForward(value) else { return nil }
                 forwards.append(forward)
+            case "filter" where parts[0].hasPrefix("pcap:"): filter = value
+            case "promisc" where parts[0].hasPrefix("pcap:") && (value == "on" || value == "off"): isPromiscuous = value == "on"
             case "start" where parts[0].hasPrefix("pcapfile:"):
                 guard let seconds = Double(value), seconds >= 0, seconds < 1e9 else { return nil }
                 start = UInt64(seconds * 1e9)
@@ -67,8 +74,15 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
         case "none": kind = .none
         case "user": kind = .user(forwards)
         default:
-            guard parts[0].hasPrefix("pcapfile:"), parts[0].utf8.count > 9 else { return nil }
-            kind = .capture(String(parts[0].dropFirst(9)), start: start)
+            guard let colon = parts[0].firstIndex(of: ":") else { return nil }
+            let place = String(parts[0][parts[0].index(after: colon)...])
+            switch String(parts[0][..<colon]) {
+            case "pcapfile" where !place.isEmpty: kind = .capture(place, start: start)
+            case "pcap" where TapNetwork.isName(place):
+                kind = .interface(place, filter: filter, isPromiscuous: isPromiscuous)
+            case "tap" where TapNetwork.isName(place): kind = .tap(place)
+            default: return nil
+            }
         }
     }
 
@@ -76,6 +90,17 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
         switch kind {
         case .none: return NoNetwork()
         case .capture(let path, let start): return try CaptureNetwork(path: path, start: start)
+        case .tap(let name): return try TapNetwork(name: name) { Message.say($0) }
+        case .interface(let name, let filter, let isPromiscuous):
+            #if Pcap
+            var options = PcapNetwork.Options(interface: name)
+            options.filter = filter
+            options.isPromiscuous = isPromiscuous
+            return try PcapNetwork(options) { Message.say($0) }
+            #else
+            _ = (name, filter, isPromiscuous)
+            throw UserError("--net pcap: this program was built without it: swift build --traits Pcap (needs libpcap-dev)")
+            #endif
         case .user(let forwards):
             #if Slirp
             return try UserNetwork(forwards: forwards)

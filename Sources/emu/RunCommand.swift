@@ -36,6 +36,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var firmware: FirmwareOptions
     @OptionGroup var devices: DeviceOptions
     @OptionGroup var network: NetworkOptions
+    @OptionGroup var usb: USBOptions
     @OptionGroup var monitoring: MonitorOptions
     @Option(help: ArgumentHelp("The guest's screen: none, vnc=HOST:N[,PASSWORD] or sdl.", valueName: "display"))
     var display = DisplayOption.none
@@ -101,6 +102,7 @@ struct RunCommand: ParsableCommand {
         configuration.endsAtReset = !reboot
         configuration.devices = devices.device
         configuration.networkCards = network.cards
+        configuration.usb = usb.settings
         var paths: [String: String] = [:]
         if let kernel {
             paths["kernel"] = kernel
@@ -150,6 +152,11 @@ struct RunCommand: ParsableCommand {
             media: configuration.boundary == .inputs ? setup.media : [], door: door, engine: engine.engine)
         let connections = try NetworkConnections(network.net, live)
         if let recorder, configuration.boundary == .devices { connections.note(in: recorder) }
+        if let recorder, let board = plane?.board {
+            _ = board.tapUSB { [unowned recorder] in
+                recorder.note(frame: $0, source: USBSettings.captureSource, isOut: false, time: $1)
+            }
+        }
         engine.prepare(machine)
         plane?.insideMemory = recorder ?? machine as any InsideMemory
         recorder?.memory = machine
@@ -159,12 +166,16 @@ struct RunCommand: ParsableCommand {
             Message.say("\(verb): target remote \(gdb.host.isEmpty ? "" : gdb.host):\(server.port)")
         }
         let looks = ScreenLooks(machine, live)
-        let runner = parsed.map { ScriptRunner(script: $0.0, name: $0.1, door: live, screen: looks) }
+        let input = HostInput(live, configuration.usb)
+        let runner = parsed.map {
+            ScriptRunner(script: $0.0, name: $0.1, door: live, screen: looks, keyboard: input.keyboard)
+        }
+        let buses = try USBConnections(usb.usb, live, readsTerminal: script == nil)
         try connect(live, runner)
         runner?.start()
         connections.start()
+        buses.start()
 
-        let input = HostInput(live)
         let monitor = try MachineMonitor(
             monitoring, machine: machine, board: machine.board ?? plane?.board, disks: setup.drives, live: live, input: input)
 

@@ -17,8 +17,12 @@ final class ScriptRunner: Sendable {
     private let console = Mutex(Console())
     private let failed = Mutex<String?>(nil)
 
-    init(script: Script, name: String, door: LiveBoundary, screen: ScreenLooks) {
+    private let keyboard: Channel
+
+    /// - Parameter keyboard: where keys go.
+    init(script: Script, name: String, door: LiveBoundary, screen: ScreenLooks, keyboard: Channel = .keyboard) {
         self.screen = screen
+        self.keyboard = keyboard
         self.script = script
         self.name = name
         self.door = door
@@ -79,7 +83,7 @@ final class ScriptRunner: Sendable {
             }
             return result ?? nil
         case .type(let text): door.push(source: Channel.serial0.rawValue, bytes: Array(text.utf8), due: due)
-        case .key(let keys): door.push(source: Channel.keyboard.rawValue, bytes: KeyMessage.stroke(keys), due: due)
+        case .key(let keys): door.push(source: keyboard.rawValue, bytes: KeyMessage.stroke(keys), due: due)
         case .sleep(let seconds, false): usleep(UInt32(min(seconds, 4000) * 1e6))
         case .sleep(let seconds, true): due = max(due, door.virtualTime) + UInt64(seconds * 1e9)
         case .powerButton: door.push(source: Channel.powerButton.rawValue, bytes: [1], due: due)

@@ -13,10 +13,16 @@ struct NetworkTests {
         #endif
     }()
 
-    /// - Parameter model: whose driver the guest has: the cloud kernel has virtio's, the installer's that of the e1000.
+    /// - Parameter model: whose driver the guest has: the cloud kernel has virtio's, the installer's that of the e1000, the full
+    ///   one that of the RTL8139.
     private func guest(_ more: [String], append: String, model: String = "virtio") -> [String] {
         let environment = ProcessInfo.processInfo.environment
-        let names = model == "virtio" ? ["EMU_TEST_KERNEL", "EMU_TEST_NET_INITRD"] : ["EMU_TEST_E1000_KERNEL", "EMU_TEST_E1000_INITRD"]
+        let names =
+            switch model {
+            case "virtio": ["EMU_TEST_KERNEL", "EMU_TEST_NET_INITRD"]
+            case "e1000": ["EMU_TEST_E1000_KERNEL", "EMU_TEST_E1000_INITRD"]
+            default: ["EMU_TEST_USB_KERNEL", "EMU_TEST_RTL8139_INITRD"]
+            }
         return [
             "--kernel", environment[names[0]] ?? "", "--initrd", environment[names[1]] ?? "",
             "--append", "console=ttyS0 panic=-1 quiet \(append)", "--memory", "128M",
@@ -50,7 +56,7 @@ struct NetworkTests {
     /// DHCP, a download, and a connection from outside; then the same again from the recording, with nobody there.
     @Test(
         .enabled(if: guestIsHere && hasUserNetwork, "no guest, or no --net user: run scripts/test"),
-        arguments: ["inputs", "devices"], ["virtio", "e1000"])
+        arguments: ["inputs", "devices"], ["virtio", "e1000", "rtl8139"])
     func aDownloadReplaysWithoutItsServer(boundary: String, model: String) throws {
         let scratch = try Scratch()
         var random = SystemRandomNumberGenerator()
@@ -149,7 +155,7 @@ struct NetworkTests {
         let kernel = try scratch.write("kernel.elf", MultibootKernel.bytes(says: "x"))
         let foreign = try scratch.write("foreign", Array("this is no capture, as long as it may be\n".utf8))
         for option in [
-            "", "wire", "user,hostfwd=tcp:80-80", "user,hostfwd=tcp::0-:80", "user,mac=1", "none,mac=53:54:00:12:34:56",
+            "", "wire", "pcap:", "tap:", "tap:averyveryverylongname", "pcap:lo,promisc=1", "tap:x,filter=arp", "user,hostfwd=tcp:80-80", "user,hostfwd=tcp::0-:80", "user,mac=1", "none,mac=53:54:00:12:34:56",
             "user,model=ne2000", "none,hostfwd=tcp::80-:80", "pcapfile:", "user,start=1", "user,",
         ] {
             let result = try Program.run("--kernel", kernel, "--net", option)

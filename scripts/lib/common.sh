@@ -127,6 +127,67 @@ network_initramfs() {
     initramfs "$root/scripts/lib/init-net" "$2" "${files[@]}"
 }
 
+# full_kernel: the newest kernel with all drivers, those of USB and sound among them. Its modules are beside it.
+full_kernel() {
+    refresh_lists
+    local package
+    package=$(apt-cache depends linux-image-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
+    [ -n "$package" ] || { echo "no package linux-image-amd64: is this Debian 12?" >&2; return 1; }
+    ls "$(unpacked "$package")"/boot/vmlinuz-*-amd64
+}
+
+# modules_initramfs KERNEL SCRIPT OUT MODULE…: an initramfs with these drivers and what they need; /bin/order names them in
+# the order in which they can be loaded.
+modules_initramfs() {
+    local modules order
+    modules=$(cd "$(dirname "$1")/../lib/modules" && pwd)
+    order=$(mktemp -d)
+    python3 - "$modules" "${@:4}" >"$order/order" <<'PY'
+import glob, os, re, subprocess, sys
+files = {os.path.basename(f)[:-3].replace("-", "_"): f for f in glob.glob(sys.argv[1] + "/**/*.ko", recursive=True)}
+found = []
+
+def add(name):
+    name = name.replace("-", "_")
+    if name in found or name not in files:
+        return
+    data = open(files[name], "rb").read()
+    needed = re.search(rb"\0depends=([^\0]*)\0", data)
+    soft = re.search(rb"\0softdep=pre: ([^\0]*)\0", data)
+    for other in (needed.group(1).decode().split(",") if needed else []) + (soft.group(1).decode().split() if soft else []):
+        add(other)
+    found.append(name)
+
+for module in sys.argv[2:]:
+    add(module)
+print("\n".join(os.path.basename(files[name])[:-3] for name in found))
+PY
+    local files=()
+    while read -r module; do files+=("$(find "$modules" -name "$module.ko")"); done <"$order/order"
+    initramfs "$2" "$3" "${files[@]}" "$order/order"
+    rm -rf "$order"
+}
+
+# The USB tests' initramfs: usb_initramfs KERNEL OUT.
+usb_initramfs() {
+    modules_initramfs "$1" "$root/scripts/lib/init-usb" "$2" xhci-pci ehci-pci uhci-hcd usb-storage sd_mod crc32c_generic usbhid \
+        hid-generic evdev cdc-acm
+}
+
+# What the tests are built with: optimised as a whole (they boot real kernels; a debug build is an order of magnitude
+# slower), and with what the network's and USB's tests need. Sets $build.
+test_traits() {
+    build=(-c release -Xswiftc -enable-testing --scratch-path .build-test --traits Slirp,Pcap,USB)
+    need libzstd-dev libslirp-dev libpcap-dev libusb-1.0-0-dev pkg-config cpio
+}
+
+# The program of that build, in $emu.
+build_tests() {
+    say "building (swift build ${build[*]})"
+    (cd "$root" && swift build --product emu "${build[@]}") >&2
+    emu=$(cd "$root" && swift build "${build[@]}" --show-bin-path)/emu
+}
+
 # The release build. Prints nothing but warnings and errors; the program is $emu afterwards.
 build_release() {
     need libzstd-dev pkg-config cpio

@@ -22,6 +22,9 @@ package struct E1000EEPROM {
     private var clocks: UInt16 = 0
     private var isReading = false
 
+    /// Another card's, with 64 words.
+    init(words: [UInt16]) { self.words = words }
+
     init(_ address: EthernetAddress) {
         words = [UInt16](repeating: 0, count: 64)
         for index in 0..<3 { words[index] = UInt16(address.bytes[index * 2]) | UInt16(address.bytes[index * 2 + 1]) << 8 }
@@ -140,6 +143,18 @@ package struct E1000PHY {
 enum EthernetCheck {
     private static let table: [UInt32] = (0..<256).map { index in
         (0..<8).reduce(UInt32(index)) { value, _ in value & 1 != 0 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
+    }
+
+    /// The CRC with the highest bit first, as multicast filters take it.
+    static func crc(_ bytes: ArraySlice<UInt8>) -> UInt32 {
+        var value: UInt32 = .max
+        for byte in bytes {
+            for bit in 0..<8 as Range<UInt32> {
+                let isOdd = value >> 31 ^ UInt32(byte) >> bit & 1
+                value = isOdd != 0 ? value << 1 ^ 0x04C1_1DB7 : value << 1
+            }
+        }
+        return value
     }
 
     /// The four bytes behind a frame.

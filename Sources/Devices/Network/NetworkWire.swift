@@ -40,6 +40,11 @@ package struct NetworkWire {
         visitor.field("isLinkUp", &isLinkUp)
         visitor.list("waiting", &waiting, make: { [] }) { $1.field("bytes", &$0) }
         visitor.field("lost", &lost)
+        let isSound = waiting.allSatisfy { $0.count >= Self.shortestFrame && $0.count <= Self.longestFrame }
+        if visitor.mode == .load, !isSound || waiting.count > Self.mostWaiting {
+            visitor.fail("frames of another size")
+            waiting = []
+        }
     }
 
     /// Takes an input of the card's channel.

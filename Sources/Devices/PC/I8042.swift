@@ -78,7 +78,7 @@ package final class I8042: Device {
     }
     /// Where mouse messages (`MouseMessage`) are delivered.
     package private(set) lazy var mouseReceiver: any HostReceiver = PS2Receiver { [unowned self] bytes in
-        for message in MouseMessage.decode(bytes) { state.mouse.move(message) }
+        for message in MouseMessage.decode(bytes) where !message.isAbsolute { state.mouse.move(message) }
         startTransfer()
     }
 

@@ -28,19 +28,22 @@ package struct KeyMessage: Sendable, Equatable {
 ///
 /// | byte | |
 /// |---|---|
-/// | 0 | kind: 1, relative motion |
-/// | 1, 2 | dx, signed, little-endian, right is positive |
-/// | 3, 4 | dy, signed, little-endian, down is positive |
+/// | 0 | kind: 1, relative motion; 2, a place on the screen |
+/// | 1, 2 | dx, signed, little-endian, right is positive; or x, 0 (left) to 32767 (right) |
+/// | 3, 4 | dy, signed, little-endian, down is positive; or y, 0 (top) to 32767 (bottom) |
 /// | 5 | dz, signed, the wheel towards the user is positive |
 /// | 6 | buttons that are down now: bit 0 left, bit 1 right, bit 2 middle |
 package struct MouseMessage: Sendable, Equatable {
     package static let size = 7
+    /// A place instead of a motion.
+    package var isAbsolute: Bool
     package var dx: Int16
     package var dy: Int16
     package var dz: Int8
     package var buttons: UInt8
 
-    package init(dx: Int16 = 0, dy: Int16 = 0, dz: Int8 = 0, buttons: UInt8 = 0) {
+    package init(dx: Int16 = 0, dy: Int16 = 0, dz: Int8 = 0, buttons: UInt8 = 0, isAbsolute: Bool = false) {
+        self.isAbsolute = isAbsolute
         self.dx = dx
         self.dy = dy
         self.dz = dz
@@ -50,19 +53,19 @@ package struct MouseMessage: Sendable, Equatable {
     package var bytes: [UInt8] {
         let x = UInt16(bitPattern: dx)
         let y = UInt16(bitPattern: dy)
-        return [1, UInt8(x & 0xFF), UInt8(x >> 8), UInt8(y & 0xFF), UInt8(y >> 8), UInt8(bitPattern: dz), buttons]
+        return [isAbsolute ? 2 : 1, UInt8(x & 0xFF), UInt8(x >> 8), UInt8(y & 0xFF), UInt8(y >> 8), UInt8(bitPattern: dz), buttons]
     }
 
     /// All messages in `bytes`, up to the first that is incomplete or of an unknown kind.
     package static func decode(_ bytes: [UInt8]) -> [MouseMessage] {
         var messages: [MouseMessage] = []
         var index = 0
-        while index + size <= bytes.count, bytes[index] == 1 {
+        while index + size <= bytes.count, bytes[index] == 1 || bytes[index] == 2 {
             messages.append(
                 MouseMessage(
                     dx: Int16(bitPattern: UInt16(bytes[index + 1]) | UInt16(bytes[index + 2]) << 8),
                     dy: Int16(bitPattern: UInt16(bytes[index + 3]) | UInt16(bytes[index + 4]) << 8),
-                    dz: Int8(bitPattern: bytes[index + 5]), buttons: bytes[index + 6]))
+                    dz: Int8(bitPattern: bytes[index + 5]), buttons: bytes[index + 6], isAbsolute: bytes[index] == 2))
             index += size
         }
         return messages

@@ -24,7 +24,7 @@ package final class DiskImage: BlockMedium, Device {
     package let size: UInt64
     package let sectorCount: UInt64
     package let isReadOnly: Bool
-    /// The drive (0...31), and the image's number in a recording.
+    /// The drive (0...63), and the image's number in a recording.
     package let number: UInt8
     /// The file itself is written.
     package var isWritten: Bool { isWritable }
@@ -44,10 +44,10 @@ package final class DiskImage: BlockMedium, Device {
         set { reports.handler = newValue }
     }
 
-    /// - Parameter number: the drive, 0...31.
+    /// - Parameter number: the drive, 0...63.
     package init(path: String, number: Int, options: Options) throws(DiskError) {
         self.path = path
-        self.number = UInt8(number & 31)
+        self.number = UInt8(number & 63)
         isReadOnly = options.isReadOnly
         isWritable = options.isWritable && !options.isReadOnly
         file = open(path, (isWritable ? O_RDWR : O_RDONLY) | O_CLOEXEC)

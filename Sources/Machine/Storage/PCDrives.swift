@@ -13,6 +13,9 @@ package enum DriveInterface: String, Sendable, CaseIterable {
     /// The same for drivers of the legacy interface only.
     case virtioLegacy = "virtio-legacy"
 
+    /// A disk of its own at the USB controller each: drives 32...39.
+    case usb
+
     /// Not in a drive yet: discs that may be put into the CD-ROM drive.
     case disc
 
@@ -24,6 +27,7 @@ package enum DriveInterface: String, Sendable, CaseIterable {
         case .floppy: 12...13
         case .disc: 24...31
         case .virtio, .virtioLegacy: 16...23
+        case .usb: 32...39
         }
     }
 }

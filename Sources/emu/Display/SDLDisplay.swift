@@ -69,7 +69,9 @@
                     // The host repeats keys that are held down, which the keyboard does not notice.
                     key(Int(event.key.keysym.scancode.rawValue), isDown)
                 case SDL_MOUSEMOTION:
-                    if hasMouse { input.moveMouse(dx: Int(event.motion.xrel), dy: Int(event.motion.yrel)) }
+                    if input.hasTablet, let last {
+                        input.movePointer(x: Int(event.motion.x), y: Int(event.motion.y), width: last.width, height: last.height)
+                    } else if hasMouse { input.moveMouse(dx: Int(event.motion.xrel), dy: Int(event.motion.yrel)) }
                 case SDL_MOUSEBUTTONDOWN: button(Int(event.button.button), true)
                 case SDL_MOUSEBUTTONUP: button(Int(event.button.button), false)
                 case SDL_MOUSEWHEEL: if hasMouse { input.moveMouse(dx: 0, dy: 0, dz: -Int(event.wheel.y)) }

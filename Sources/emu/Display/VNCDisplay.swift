@@ -10,13 +10,15 @@
         private final class Client: Sendable {
             let input: HostInput
             private let pointer = Mutex<(x: Int32, y: Int32, buttons: Int32)>((0, 0, 0))
+            /// The picture's size.
+            let screen = Mutex<(width: Int, height: Int)>((640, 480))
             init(_ input: HostInput) { self.input = input }
 
             func key(_ symbol: UInt32, isDown: Bool) {
                 if let key = HostKeys.key(symbol: symbol) { input.key(key, isRelease: !isDown) }
             }
 
-            /// The pointer's place becomes a motion: the guest has a PS/2 mouse.
+            /// The pointer's place becomes a motion, unless the guest has a tablet.
             func pointer(_ x: Int32, _ y: Int32, _ buttons: Int32) {
                 let old = pointer.withLock { pointer in
                     defer { pointer = (x, y, buttons) }
@@ -27,7 +29,10 @@
                     input.setButtons(UInt8(buttons & 1 | (buttons & 2) << 1 | (buttons & 4) >> 1))
                 }
                 let wheel = (buttons & ~old.buttons & 16 != 0 ? 1 : 0) - (buttons & ~old.buttons & 8 != 0 ? 1 : 0)
-                if x != old.x || y != old.y || wheel != 0 {
+                if input.hasTablet {
+                    let size = screen.withLock { $0 }
+                    input.movePointer(x: Int(x), y: Int(y), width: size.width, height: size.height, dz: wheel)
+                } else if x != old.x || y != old.y || wheel != 0 {
                     input.moveMouse(dx: Int(x - old.x), dy: Int(y - old.y), dz: wheel)
                 }
             }
@@ -97,6 +102,7 @@
             }
             if isNew {
                 size = (picture.width, picture.height)
+                client.screen.withLock { $0 = (picture.width, picture.height) }
                 rfbNewFramebuffer(screen, screen.pointee.frameBuffer, Int32(picture.width), Int32(picture.height), 8, 3, 4)
             }
             rfbMarkRectAsModified(screen, 0, Int32(rows.lowerBound), Int32(picture.width), Int32(rows.upperBound))

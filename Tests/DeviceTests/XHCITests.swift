@@ -1,0 +1,467 @@
+import DeviceBus
+@testable import Devices
+import MachineState
+import Testing
+
+/// A driver for the controller: rings in the RAM of a `FakeBoard`.
+private final class Driver {
+    let board = FakeBoard()
+    let chip: XHCI
+    private let base: UInt64 = 0xF000_0000
+    /// Where things are in RAM.
+    static let contexts: UInt64 = 0x1000, commands: UInt64 = 0x2000, segments: UInt64 = 0x2400, events: UInt64 = 0x3000
+    static let device: UInt64 = 0x4000, input: UInt64 = 0x4800, rings: UInt64 = 0x6000, data: UInt64 = 0x8000
+    private var command: UInt64 = Driver.commands
+    private var event = 0
+    private var eventCycle: UInt32 = 1
+    private var places: [Int: UInt64] = [:]
+
+    init(_ devices: [any USBDevice]) {
+        chip = XHCI(name: "xhci", devices: devices, irq: board.line(5), messages: board, memory: board, scheduler: board.scheduler)
+        let host = board.add(PCIHost(bus: board.bus))
+        host.add(board.add(chip), at: PCIAddress(slot: 4))
+        chip.reset()
+        board.out(0xCF8, 0x8000_2010, 4)
+        board.out(0xCFC, base, 4)
+        board.out(0xCF8, 0x8000_2004, 4)
+        board.out(0xCFC, 6, 4)
+    }
+
+    func read(_ offset: UInt64) -> UInt32 { UInt32(board.bus.read(.memory, base + offset, width: 4)) }
+    func write(_ offset: UInt64, _ value: UInt64, _ width: Int = 4) { board.bus.write(.memory, base + offset, width: width, value: value) }
+    func word(_ address: UInt64) -> UInt32 {
+        (0..<4).reduce(0) { $0 | UInt32(board.ram[Int(address) + $1]) << UInt32($1 * 8) }
+    }
+    func set(_ address: UInt64, _ values: UInt32...) {
+        for (index, value) in values.enumerated() {
+            for lane in 0..<4 { board.ram[Int(address) + index * 4 + lane] = UInt8(truncatingIfNeeded: value >> UInt32(lane * 8)) }
+        }
+    }
+
+    /// - Parameter eventCount: the size of the event ring.
+    func start(eventCount: UInt32 = 64) {
+        write(0x40, 2)
+        write(0x78, 8)
+        write(0x70, Driver.contexts, 8)
+        write(0x58, Driver.commands | 1, 8)
+        set(Driver.segments, UInt32(Driver.events), 0, eventCount, 0)
+        write(0x1028, 1)
+        write(0x1038, Driver.events, 8)
+        write(0x1030, Driver.segments, 8)
+        write(0x1020, 2)
+        write(0x40, 5)
+    }
+
+    /// The next event: parameter, code, length, type, and the slot; nil: there is none.
+    func next(_ size: Int = 64) -> (parameter: UInt32, code: UInt32, length: UInt32, type: UInt32, slot: UInt32)? {
+        let place = Driver.events + UInt64(event) * 16
+        guard word(place + 12) & 1 == eventCycle else { return nil }
+        event += 1
+        if event == size { (event, eventCycle) = (0, eventCycle ^ 1) }
+        let status = word(place + 8)
+        return (word(place), status >> 24, status & 0xFF_FFFF, word(place + 12) >> 10 & 63, word(place + 12) >> 24)
+    }
+    /// Says that all events have been seen.
+    func acknowledge() { write(0x1038, Driver.events + UInt64(event) * 16 | 8, 8) }
+
+    /// Gives a command, and returns its completion code and slot.
+    func run(_ type: UInt32, parameter: UInt64 = 0, slot: UInt32 = 0, endpoint: UInt32 = 0) -> (code: UInt32, slot: UInt32) {
+        set(command, UInt32(parameter), 0, 0, type << 10 | slot << 24 | endpoint << 16 | 1)
+        command += 16
+        write(0x2000, 0)
+        board.advance(10_000)
+        while let found = next() {
+            acknowledge()
+            if found.type == 33 { return (found.code, found.slot) }
+        }
+        return (0, 0)
+    }
+
+    /// Resets the port, and gives the device at it slot 1 and an address.
+    func address(port: UInt32 = 1) {
+        write(0x440 + UInt64(port - 1) * 16, 0x210)
+        #expect(run(9) == (1, 1))
+        set(Driver.contexts + 8, UInt32(Driver.device), 0)
+        set(Driver.input, 0, 3)
+        set(Driver.input + 32, 1 << 27, port << 16)
+        open(1, type: 4)
+        #expect(run(11, parameter: Driver.input, slot: 1) == (1, 1))
+    }
+
+    /// Puts an endpoint's context into the input context, with a ring of its own.
+    func open(_ endpoint: Int, type: UInt32) {
+        let ring = Driver.rings + UInt64(endpoint) * 0x200
+        places[endpoint] = ring
+        set(Driver.input + UInt64(endpoint + 1) * 32, 0, type << 3 | 64 << 16, UInt32(ring) | 1, 0)
+    }
+    func configure(_ endpoints: [(Int, UInt32)]) {
+        set(Driver.input, 0, endpoints.reduce(1) { $0 | 1 << UInt32($1.0) })
+        set(Driver.input + 32, 31 << 27, 1 << 16)
+        for (endpoint, type) in endpoints { open(endpoint, type: type) }
+        #expect(run(12, parameter: Driver.input, slot: 1) == (1, 1))
+    }
+
+    /// Puts blocks on an endpoint's ring, with the cycle bit, and rings.
+    func put(_ endpoint: Int, _ blocks: (UInt64, UInt32, UInt32)...) {
+        for (parameter, status, control) in blocks {
+            let place = places[endpoint] ?? 0
+            set(place, UInt32(truncatingIfNeeded: parameter), UInt32(parameter >> 32), status, control | 1)
+            places[endpoint] = place + 16
+        }
+        write(0x2004, UInt64(endpoint))
+        board.advance(1_000_000)
+    }
+
+    /// A control transfer; returns the data's code and length that is missing, and the status stage's code.
+    func control(_ setup: USBSetup, _ data: [UInt8] = []) -> [UInt32] {
+        let packet = setup.bytes.enumerated().reduce(UInt64(0)) { $0 | UInt64($1.element) << UInt64($1.offset * 8) }
+        board.ram.replaceSubrange(Int(Driver.data)..<Int(Driver.data) + data.count, with: data)
+        // Setup (immediate), data (interrupt on short), status (interrupt).
+        if setup.length > 0 {
+            put(1, (packet, 8, 2 << 10 | 0x40), (Driver.data, UInt32(setup.length), 3 << 10 | 4), (0, 0, 4 << 10 | 0x20))
+        } else {
+            put(1, (packet, 8, 2 << 10 | 0x40), (0, 0, 4 << 10 | 0x20))
+        }
+        var codes: [UInt32] = []
+        while let found = next() {
+            if found.type == 32 { codes += [found.code, found.length] }
+            acknowledge()
+        }
+        return codes
+    }
+    func bytes(_ count: Int) -> [UInt8] { Array(board.ram[Int(Driver.data)..<Int(Driver.data) + count]) }
+}
+
+struct XHCITests {
+    private func keyboard() -> (Driver, USBKeyboard) {
+        let function = USBKeyboard()
+        let driver = Driver([USBBuiltIn(function, speed: .full)])
+        return (driver, function)
+    }
+
+    @Test func registersAndPorts() {
+        let (driver, _) = keyboard()
+        #expect(driver.read(0) == 0x0100_0040 && driver.read(4) == 8 << 24 | 1 << 8 | 16)
+        #expect(driver.read(0x44) & 1 == 1, "halted")
+        // Connected at full speed, and changed; nothing at the others.
+        #expect(driver.read(0x440) & 0x2_3E01 == 0x2_0601, "\(driver.read(0x440))")
+        #expect(driver.read(0x450) & 1 == 0 && driver.read(0x480) & 1 == 0)
+        driver.start()
+        #expect(driver.read(0x44) & 1 == 0)
+        let change = driver.next()
+        #expect(change?.type == 34 && change?.parameter == 1 << 24 && driver.board.levels[5])
+        driver.write(0x1020, 3)
+        #expect(!driver.board.levels[5])
+        driver.acknowledge()
+        driver.write(0x440, 0x2_0200)
+        #expect(driver.read(0x440) & 0x2_0002 == 0, "the change is taken, the port not enabled")
+        driver.write(0x440, 0x210)
+        #expect(driver.read(0x440) & 0x20_0003 == 0x20_0003, "reset: enabled")
+        #expect(driver.next()?.type == 34)
+    }
+
+    @Test func controlTransfers() {
+        let (driver, _) = keyboard()
+        driver.start()
+        driver.address()
+        #expect(driver.word(Driver.device + 12) == 2 << 27 | 1, "addressed")
+        #expect(driver.control(USBSetup(type: 0x80, request: 6, value: 0x100, length: 18)) == [1, 0])
+        #expect(driver.bytes(18) == [18, 1, 0, 2, 0, 0, 0, 8, 0x6B, 0x1D, 0x10, 0x01, 0, 1, 1, 2, 3, 1])
+        // Less than was asked for: told by the data stage, and then the end.
+        #expect(driver.control(USBSetup(type: 0x80, request: 6, value: 0x100, length: 64)) == [13, 46, 1, 0])
+        #expect(driver.control(USBSetup(type: 0x00, request: 9, value: 1)) == [1, 0])
+        #expect(driver.control(USBSetup(type: 0x80, request: 8, length: 1)) == [1, 0] && driver.bytes(1) == [1])
+        // A request that it does not know: a stall; then the endpoint waits for the driver.
+        #expect(driver.control(USBSetup(type: 0xC0, request: 99, length: 4)) == [6, 4])
+        #expect(driver.word(Driver.device + 32) & 7 == 2)
+        #expect(driver.control(USBSetup(type: 0x80, request: 8, length: 1)) == [])
+        #expect(driver.run(14, slot: 1, endpoint: 1) == (1, 1))
+        #expect(driver.word(Driver.device + 32) & 7 == 3)
+    }
+
+    @Test func keysAreReports() {
+        let (driver, function) = keyboard()
+        driver.start()
+        driver.address()
+        _ = driver.control(USBSetup(type: 0x00, request: 9, value: 1))
+        driver.configure([(3, 7)])
+        driver.put(3, (Driver.data, 8, 1 << 10 | 0x24))
+        #expect(driver.next() == nil, "nothing is pressed")
+        function.receive(KeyMessage.stroke([KeyCode(name: "shift")!, KeyCode(name: "a")!]))
+        driver.board.advance(10_000_000)
+        #expect(driver.next()?.code == 1 && driver.bytes(8) == [2, 0, 0, 0, 0, 0, 0, 0])
+        driver.put(3, (Driver.data, 8, 1 << 10 | 0x24))
+        driver.board.advance(10_000_000)
+        #expect(driver.next()?.code == 1 && driver.bytes(8) == [2, 0, 4, 0, 0, 0, 0, 0])
+        // Stopped while it waits: the transfer is told of, and the ring can be set anew.
+        for _ in 0..<2 {
+            driver.put(3, (Driver.data, 8, 1 << 10 | 0x24))
+            driver.board.advance(10_000_000)
+            #expect(driver.next()?.code == 1)
+        }
+        driver.acknowledge()
+        driver.put(3, (Driver.data, 8, 1 << 10 | 0x24))
+        #expect(driver.next() == nil)
+        driver.set(Driver.commands + 0x80, 0, 0, 0, 0)
+        #expect(driver.run(15, slot: 1, endpoint: 3) == (1, 1))
+        #expect(driver.word(Driver.device + 3 * 32) & 7 == 3)
+        #expect(driver.run(16, parameter: 0x7000 | 1, slot: 1, endpoint: 3) == (1, 1))
+        #expect(driver.run(16, parameter: 0x7000 | 1, slot: 1, endpoint: 1).code == 19, "that one runs")
+        #expect(driver.run(10, slot: 1) == (1, 1) && driver.run(15, slot: 1, endpoint: 3).code == 11)
+    }
+
+    @Test func pointersTellMotionAndPlaces() {
+        let mouse = USBPointer(isTablet: false)
+        let report = USBTransfer(.interrupt, endpoint: 0x81, length: 8)
+        #expect(mouse.carryOut(report) == .waiting)
+        mouse.receive(MouseMessage(dx: 200, dy: -3, buttons: 1).bytes + MouseMessage(dx: 1, buttons: 0).bytes)
+        #expect(mouse.carryOut(report) == .done([1, 127, 0xFD, 0]), "a click has its own report")
+        #expect(mouse.carryOut(report) == .done([0, 1, 0, 0]))
+        #expect(mouse.carryOut(report) == .waiting)
+        let tablet = USBPointer(isTablet: true)
+        tablet.receive(MouseMessage(dx: 5).bytes + MouseMessage(dx: 0x1234, dy: 0x7FFF, dz: -2, buttons: 4, isAbsolute: true).bytes)
+        #expect(tablet.carryOut(report) == .done([4, 0x34, 0x12, 0xFF, 0x7F, 2]))
+        #expect(tablet.carryOut(report) == .waiting)
+    }
+
+    /// A ring of events that is full loses nothing while some wait.
+    @Test func eventsWaitForRoom() {
+        let (driver, _) = keyboard()
+        driver.start(eventCount: 16)
+        _ = driver.next(16)
+        for _ in 0..<40 {
+            driver.write(0x440, 0x210)
+            driver.write(0x440, 0x20_0200)
+        }
+        var count = 0
+        for _ in 0..<100 {
+            while driver.next(16) != nil { count += 1 }
+            driver.acknowledge()
+        }
+        #expect(count == 40)
+    }
+
+    // MARK: The disk
+
+    private func wrapper(_ tag: UInt32, _ length: UInt32, isIn: Bool, _ block: [UInt8]) -> [UInt8] {
+        func word(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> UInt32($0 * 8)) } }
+        return word(0x4342_5355) + word(tag) + word(length) + [isIn ? 0x80 : 0, 0, UInt8(block.count)] + block
+            + [UInt8](repeating: 0, count: 16 - block.count)
+    }
+    /// Carries a command out; returns the data and the status.
+    private func execute(_ disk: USBStorage, _ block: [UInt8], isIn: Bool = true, _ length: UInt32 = 0, data: [UInt8] = []) -> ([UInt8], UInt8) {
+        func move(_ transfer: USBTransfer) -> USBOutcome {
+            for _ in 0..<3 {
+                let outcome = disk.carryOut(transfer)
+                if case .later = outcome { continue }
+                return outcome
+            }
+            return .failed
+        }
+        #expect(move(USBTransfer(.bulk, endpoint: 2, data: wrapper(7, length, isIn: isIn, block))) == .done([]))
+        var bytes: [UInt8] = []
+        if length > 0, isIn {
+            if case .done(let found) = move(USBTransfer(.bulk, endpoint: 0x81, length: Int(length))) { bytes = found }
+        } else if length > 0 {
+            #expect(move(USBTransfer(.bulk, endpoint: 2, data: data)) == .done([]))
+        }
+        guard case .done(let status) = move(USBTransfer(.bulk, endpoint: 0x81, length: 13)), status.count == 13 else { return (bytes, 99) }
+        #expect(Array(status[..<8]) == [0x55, 0x53, 0x42, 0x53, 7, 0, 0, 0])
+        return (bytes, status[12])
+    }
+
+    @Test func aDisksCommands() {
+        let medium = MemoryMedium(sectors: 100)
+        let disk = USBStorage(medium: medium, serial: "S1", isHighSpeed: true)
+        #expect(execute(disk, [0x25], 8).0 == [0, 0, 0, 99, 0, 0, 2, 0])
+        let data = (0..<1024).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        #expect(execute(disk, [0x2A, 0, 0, 0, 0, 98, 0, 0, 2], isIn: false, 1024, data: data).1 == 0)
+        #expect(execute(disk, [0x28, 0, 0, 0, 0, 98, 0, 0, 2], 1024) == (data, 0))
+        // Beyond the end: fails, and says why once.
+        #expect(execute(disk, [0x28, 0, 0, 0, 0, 99, 0, 0, 2], 1024) == ([], 1))
+        let sense = execute(disk, [0x03, 0, 0, 0, 18], 18).0
+        #expect(sense.count == 18 && sense[2] == 5 && sense[12] == 0x21)
+        #expect(execute(disk, [0x03, 0, 0, 0, 18], 18).0[2] == 0)
+        #expect(execute(disk, [0xFF]).1 == 1)
+        // Data that the host does not expect.
+        #expect(execute(disk, [0x28, 0, 0, 0, 0, 0, 0, 0, 1]).1 == 2)
+        // The host's file fails while a sector is on its way: the data is not seen, and the command fails.
+        #expect(disk.carryOut(USBTransfer(.bulk, endpoint: 2, data: wrapper(7, 512, isIn: true, [0x28, 0, 0, 0, 0, 98, 0, 0, 1]))) == .done([]))
+        guard case .later = disk.carryOut(USBTransfer(.bulk, endpoint: 0x81, length: 512)) else {
+            Issue.record("a read takes time")
+            return
+        }
+        disk.receive([0])
+        #expect(disk.carryOut(USBTransfer(.bulk, endpoint: 0x81, length: 512)) == .done([UInt8](repeating: 0, count: 512)))
+        if case .done(let status) = disk.carryOut(USBTransfer(.bulk, endpoint: 0x81, length: 13)) { #expect(status[12] == 1) }
+    }
+
+    // MARK: The host's devices
+
+    @Test func aHostDeviceComesGoesAndAnswers() {
+        let board = FakeBoard()
+        let device = USBHostDevice(channel: board)
+        let driver = Driver([device])
+        driver.start()
+        #expect(driver.read(0x440) & 1 == 0 && driver.next() == nil)
+        device.receive(USBHostMessage.attached(.high))
+        #expect(driver.read(0x440) & 0x3C01 == 0xC01 && driver.next()?.type == 34)
+        driver.acknowledge()
+        driver.address()
+        board.sent = []
+        let setup = USBSetup(type: 0x80, request: 6, value: 0x100, length: 18)
+        #expect(driver.control(setup) == [], "the host has not answered")
+        let request = USBHostMessage.request(board.sent)
+        guard case .submit(let number, let transfer) = request else {
+            Issue.record("\(board.sent)")
+            return
+        }
+        #expect(transfer == USBTransfer(.control, endpoint: 0x80, setup: setup, length: 18))
+        device.receive(USBHostMessage.completed(number &+ 1, 0, [9]))
+        driver.board.advance(1_000_000)
+        #expect(driver.next() == nil, "another transfer's")
+        device.receive(USBHostMessage.completed(number, USBHostMessage.done, [18, 1, 2, 3]))
+        driver.board.advance(1_000_000)
+        #expect(driver.next()?.code == 13 && driver.bytes(4) == [18, 1, 2, 3])
+        #expect(driver.next()?.code == 1)
+        driver.acknowledge()
+        // More than was asked for: what no device may do.
+        board.sent = []
+        #expect(driver.control(setup) == [])
+        device.receive(USBHostMessage.completed(number &+ 1, USBHostMessage.done, [UInt8](repeating: 1, count: 19)))
+        driver.board.advance(1_000_000)
+        #expect(driver.next()?.code == 3)
+        driver.acknowledge()
+        driver.write(0x440, 0x22_0200)
+        device.receive(USBHostMessage.detached)
+        #expect(driver.read(0x440) & 1 == 0 && driver.next()?.type == 34)
+    }
+
+    // MARK: Everything
+
+    @Test func stateIsVisitedAsAWhole() {
+        let (driver, function) = keyboard()
+        driver.start()
+        driver.address()
+        function.receive(KeyMessage(KeyCode(name: "a")!).bytes)
+        var visitor = StateVisitor(.save)
+        driver.chip.visitState(&visitor)
+        let (other, _) = keyboard()
+        var loader = StateVisitor(loading: visitor.bytes)
+        other.chip.visitState(&loader)
+        #expect(loader.isComplete)
+        var (first, second) = (StateVisitor(.describe), StateVisitor(.describe))
+        driver.chip.visitState(&first)
+        other.chip.visitState(&second)
+        #expect(first.entries == second.entries)
+        // Every field of the state is named.
+        func names(_ visit: (inout StateVisitor) -> Void) -> [String] {
+            var visitor = StateVisitor(.describe)
+            visit(&visitor)
+            var found: [String] = []
+            for entry in visitor.entries {
+                let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
+                if found.last != name { found.append(name) }
+            }
+            return found
+        }
+        func fields(_ value: Any) -> [String] { Mirror(reflecting: value).children.map { $0.label ?? "?" } }
+        var state = driver.chip.state
+        #expect(names { state.visit(&$0) } == fields(state))
+        var slot = XHCI.Slot()
+        #expect(names { slot.visit(&$0) } == fields(slot))
+        var endpoint = XHCI.Endpoint()
+        #expect(names { endpoint.visit(&$0) } == fields(endpoint))
+        var interrupter = XHCI.Interrupter()
+        #expect(names { interrupter.visit(&$0) } == fields(interrupter))
+        var port = XHCI.Port()
+        #expect(names { port.visit(&$0) } == fields(port))
+        var keys = USBKeyboard.State()
+        #expect(names { keys.visit(&$0) } == fields(keys))
+        var pointer = USBPointer.State()
+        #expect(names { pointer.visit(&$0) } == fields(pointer))
+        var disk = USBStorage.State()
+        #expect(names { disk.visit(&$0) } == fields(disk))
+        var serial = USBSerial.State()
+        #expect(names { serial.visit(&$0) } == fields(serial))
+        var pending = USBHostDevice.Pending()
+        #expect(names { pending.visit(&$0) } == fields(pending))
+        for cut in stride(from: 0, to: visitor.bytes.count, by: 97) {
+            let (damaged, _) = keyboard()
+            var loader = StateVisitor(loading: Array(visitor.bytes[..<cut]))
+            damaged.chip.visitState(&loader)
+            #expect(!loader.isComplete)
+        }
+    }
+
+    /// Registers, contexts and rings of random bytes, and a device of the host that says anything.
+    @Test(arguments: 0..<24 as Range<UInt64>) func anyDriverAndAnyDevice(seed: UInt64) {
+        var random = TestRandom(seed)
+        let outside = FakeBoard()
+        let keyboard = USBKeyboard()
+        let tablet = USBPointer(isTablet: true)
+        let disk = USBStorage(medium: MemoryMedium(sectors: 64), serial: "S", isHighSpeed: true)
+        let serial = USBSerial(channel: outside)
+        let host = USBHostDevice(channel: outside)
+        let driver = Driver([
+            USBBuiltIn(keyboard, speed: .full), USBBuiltIn(tablet, speed: .full), USBBuiltIn(disk, speed: .high),
+            USBBuiltIn(serial, speed: .full), host,
+        ])
+        driver.start()
+        driver.address(port: UInt32(1 + random.below(4)))
+        _ = driver.control(USBSetup(type: 0, request: 9, value: 1))
+        driver.configure([(2, 2), (3, 6), (4, 2), (5, 6), (7, 7)])
+        let types: [UInt32] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
+        for _ in 0..<1500 {
+            switch random.below(12) {
+            case 0: driver.write(UInt64(random.below(0x2080)) & ~3, random.next() & 0xFFFF_FFFF)
+            case 1: driver.write(0x440 + UInt64(random.below(10)) * 16, random.next() & 0xFFFF_FFFF)
+            case 2...5:
+                // A block somewhere in a ring.
+                let place = Driver.rings + UInt64(random.below(0x100)) * 16
+                let type = types[random.below(types.count)]
+                driver.set(
+                    place, UInt32(Driver.data) &+ UInt32(random.below(0x1000)), random.below(8) == 0 ? UInt32(random.below(9)) : 0,
+                    UInt32(random.below(random.below(4) == 0 ? 1 << 17 : 64)), type << 10 | UInt32(random.next() & 0x77))
+            case 6: driver.write(0x2000 + UInt64(random.below(8)) * 4, UInt64(random.below(32)))
+            case 7:
+                driver.set(
+                    Driver.commands + UInt64(random.below(64)) * 16, UInt32(Driver.input), 0, 0,
+                    types[random.below(types.count)] << 10 | UInt32(random.below(4)) << 24 | UInt32(random.below(8)) << 16 | UInt32(random.below(2)))
+                driver.write(0x2000, 0)
+            case 8: driver.set(Driver.input + UInt64(random.below(0x100)) * 4, UInt32(truncatingIfNeeded: random.next()))
+            case 9:
+                keyboard.receive(random.bytes(random.below(9)))
+                tablet.receive([2] + random.bytes(6))
+                serial.receive(random.bytes(random.below(100)))
+            case 10:
+                host.receive([UInt8(random.below(4))] + random.bytes(random.below(20)))
+                host.receive(USBHostMessage.completed(UInt32(random.below(20)), UInt8(random.below(4)), random.bytes(random.below(100))))
+            default:
+                // A start anew, now and then.
+                if random.below(20) == 0 { driver.start() }
+                disk.receive([0])
+            }
+            driver.board.advance(UInt64(random.below(200_000)))
+            driver.acknowledge()
+        }
+        for command in 0..<400 {
+            _ = disk.carryOut(USBTransfer(.bulk, endpoint: 2, data: wrapper(1, UInt32(random.below(3000)), isIn: command & 1 == 0, random.bytes(16))))
+            _ = disk.carryOut(USBTransfer(.bulk, endpoint: 0x81, length: random.below(2000)))
+            _ = disk.carryOut(USBTransfer(.bulk, endpoint: 2, data: random.bytes(random.below(2000))))
+            _ = USBHostMessage.request(random.bytes(random.below(30)))
+        }
+        var visitor = StateVisitor(.save)
+        driver.chip.visitState(&visitor)
+        #expect(visitor.failure == nil)
+        // A snapshot with damage in it.
+        for _ in 0..<20 {
+            var bytes = visitor.bytes
+            for _ in 0..<8 { bytes[random.below(bytes.count)] = UInt8(truncatingIfNeeded: random.next()) }
+            var loader = StateVisitor(loading: bytes)
+            driver.chip.visitState(&loader)
+            driver.write(0x2008, 3)
+            driver.board.advance(1_000_000)
+        }
+    }
+}
