@@ -35,6 +35,8 @@ package final class LogWriter {
     }
 
     package var path: String { file.path }
+    /// Chunks that have been closed.
+    var chunkCount: Int { chunks.count }
 
     package func append(_ event: LogEvent) {
         if failure != nil { return }

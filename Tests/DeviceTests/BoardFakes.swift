@@ -14,6 +14,13 @@ final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort, MessageSink
     var resets = 0
     var powerOffCodes: [UInt64?] = []
     var ram = [UInt8](repeating: 0, count: 1 << 16)
+    /// The bus masters whose ports lead here, and for each write what the master called itself.
+    let masters = BusMasters()
+    private(set) var writers: [(address: UInt64, name: String)] = []
+    /// What the last writer of a byte called itself.
+    func writer(of address: UInt64) -> String? { writers.last { $0.address <= address }?.name }
+    /// A device's port to the RAM.
+    func masterPort(_ name: String) -> BusMasterPort { BusMasterPort(name, self, masters) }
 
     /// Interrupt messages: address and data.
     var messages: [(UInt64, UInt32)] = []
@@ -41,6 +48,7 @@ final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort, MessageSink
         }
     }
     func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
+        if let name = masters.lastWriter { writers.append((address, name)) }
         // What lies beyond the RAM is lost; nothing wraps around to its start.
         guard address < UInt64(ram.count) else { return }
         let count = min(buffer.count, ram.count - Int(address))
