@@ -97,8 +97,13 @@ network_initramfs() {
     initramfs "$root/scripts/lib/init-net" "$2" "${files[@]}"
 }
 
-# The release build. Prints nothing but warnings and errors; the program is $emu afterwards.
+# The release build. Prints nothing but warnings and errors; the program is $emu afterwards. If EMU names a program, that is
+# used, and nothing is built.
 build_release() {
+    if [ -n "${EMU:-}" ]; then
+        emu=$EMU
+        return
+    fi
     need libzstd-dev pkg-config cpio
     say "building (swift build -c release)"
     (cd "$root" && swift build -c release --product emu) >&2
