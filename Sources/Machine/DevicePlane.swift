@@ -159,7 +159,7 @@ package final class DevicePlane: HostBoundary {
 }
 
 /// CPU pins whose changes wait to be let in.
-private final class QueuedPins: CPUPins {
+final class QueuedPins: CPUPins {
     var queue: [Input] = []
     var reset: () -> Void = {}
     private var line = false

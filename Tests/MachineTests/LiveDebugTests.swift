@@ -224,7 +224,7 @@ import Testing
     func registersOnARecording() throws {
         let run = try #require(RecordedRun.of(.inputs))
         let (timeline, machine) = try run.timeline()
-        _ = try timeline.seek(to: Place(120_000_000))
+        _ = try timeline.seek(to: Place(1_000_000_000))
         while timeline.place.phase > 0 || machine.cpu.state.pointee.cpl != 0 { _ = try timeline.stepForward() }
         let session = GDBSession(
             .recording(timeline), target: machine, monitor: Monitor(describeEvent: { _, _ in "" }),
@@ -246,7 +246,7 @@ import Testing
             ("xmm3", "000102030405060708090a0b0c0d0e0f"), ("mxcsr", "801f0000"), ("fs_base", "00100000000000ff"),
             ("cr0", hex(cr0 ^ 1 << 3)), ("cr2", "f0debc9a78563412"), ("cr3", hex(machine.cpu.state.pointee.cr3 &+ 0)),
             ("cr4", hex(machine.cpu.state.pointee.cr4 ^ 1 << 2)), ("efer", hex(machine.cpu.state.pointee.efer)),
-            ("gdt_limit", "7f000000"), ("idt_limit", "ff0f0000"), ("k_gs_base", "00100000000000ff"), ("tr", "40000000"),
+            ("gdt_limit", "7f000000"), ("idt_limit", "ff0f0000"), ("k_gs_base", "001000000080ffff"), ("tr", "40000000"),
             ("ldtr", "00000000"), ("gdt_base", hex(machine.cpu.state.pointee.gdtBase)),
         ]
         // The stack's registers before its top moves, and FS before its base.
