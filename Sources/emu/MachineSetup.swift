@@ -3,6 +3,7 @@ import Foundation
 import Machine
 import MachineState
 import Replay
+import Trace
 
 /// A sentence for the user; the program ends with a non-zero status.
 struct UserError: Error, CustomStringConvertible {
@@ -43,35 +44,9 @@ struct MachineSetup {
     /// From a recording: finds the files and checks that they are the recorded ones.
     /// - Parameter replacements: paths to use instead of the recorded ones, by role.
     init(header: LogHeader, recording: String, replacements: [String: String]) throws {
-        func settings(_ name: String) throws -> String {
-            guard let value = header.setting(name) else { throw UserError("\(recording): the header has no setting “\(name)”") }
-            return value
-        }
-        var configuration = PCConfiguration()
-        let machine = try settings("machine")
-        guard machine == "pc" else { throw UserError("\(recording): needs a machine “\(machine)”, which this version does not have") }
-        guard let memory = UInt64(try settings("memory")) else { throw UserError("\(recording): the memory size is damaged") }
-        configuration.memory = memory
-        configuration.boundary = header.boundary
-        configuration.clockShift = header.clockShift
-        configuration.date = header.date
-        configuration.commandLine = try settings("append")
-        configuration.entersIn32Bits = try settings("entry") == "32"
-        configuration.endsAtReset = try settings("reset") == "end"
-        guard let drives = [DriveSettings](text: header.setting("drives") ?? "") else {
-            throw UserError("\(recording): the list of drives is damaged")
-        }
-        configuration.drives = drives
-        for name in (header.setting("devices") ?? "").split(separator: ",") {
-            guard let device = OptionalDevice(rawValue: String(name)) else {
-                throw UserError("\(recording): needs a device “\(name)”, which this version does not have")
-            }
-            configuration.devices.append(device)
-        }
-        guard let cards = [NetworkCardSettings](text: header.setting("net") ?? "") else {
-            throw UserError("\(recording): needs network cards that this version does not have: \(header.setting("net") ?? "")")
-        }
-        configuration.networkCards = cards
+        var configuration = try PCConfiguration(header: header, recording: recording)
+        configuration.firmware = nil
+        let drives = configuration.drives
         self.configuration = configuration
         for role in Self.loadedRoles {
             guard let image = header.image(role) else { continue }
