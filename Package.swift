@@ -84,7 +84,8 @@ let package = Package(
         .testTarget(
             name: "MachineTests",
             dependencies: [
-                "TestSupport", "GDBStub", "Trace", "Machine", "Replay", "Boundary", "Passthrough", "CPUCore", "MachineState",
+                "TestSupport", "GDBStub", "Trace", "Machine", "Replay", "Boundary", "Passthrough", "DeviceBus", "CPUCore",
+                "MachineState",
             ],
             swiftSettings: common),
     ],

@@ -55,11 +55,25 @@ package struct RegisterName: Sendable, Hashable {
     package var fields: [RegisterField]
     /// The same for a value that is written.
     package var writtenFields: [RegisterField]
+    /// What its value depends on, for comparisons of two runs.
+    package enum Contents: Sendable, Hashable {
+        /// Only on what software and device do.
+        case value
+        /// On when it is.
+        case time
+        /// On where in RAM software has put something.
+        case address
+    }
+    package var contents: Contents
 
     /// - Parameters:
     ///   - fields: as `RegisterField.list` has them.
     ///   - written: the same where a written value means something else.
-    package init(_ offset: UInt64, _ name: String, length: UInt64 = 1, fields: String = "", written: String? = nil) {
+    package init(
+        _ offset: UInt64, _ name: String, length: UInt64 = 1, fields: String = "", written: String? = nil,
+        contents: Contents = .value
+    ) {
+        self.contents = contents
         self.offset = offset
         self.length = length
         self.name = name

@@ -16,11 +16,18 @@ struct PollFinder {
     private var history: [(site: Int, value: UInt64)] = []
     private var period = 0
     private var length = 0
+    /// How often a site has read more, or less, than the round before.
+    private var rises = 0
+    private var falls = 0
 
     /// The next access; nil for what interrupts a loop. Gives a loop that has ended before it.
     mutating func next(_ access: (site: Int, value: UInt64)?) -> Loop? {
         guard let access else { return finish() }
         if period > 0, history[history.count - period].site == access.site {
+            if length % period == 0 {
+                let before = history[history.count - period].value
+                if access.value > before { rises += 1 } else if access.value < before { falls += 1 }
+            }
             remember(access)
             length += 1
             return nil
@@ -45,8 +52,13 @@ struct PollFinder {
             history.removeAll(keepingCapacity: true)
             period = 0
             length = 0
+            rises = 0
+            falls = 0
         }
         guard period > 0, length / period >= Self.leastRounds else { return nil }
+        // Data that goes up and down is being fetched, not polled.
+        let rounds = length / period
+        if rises > rounds / 8, falls > rounds / 8 { return nil }
         return Loop(
             sites: history.suffix(period).map(\.site), rounds: length / period, value: history[history.count - period].value)
     }

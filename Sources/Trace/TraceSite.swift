@@ -38,6 +38,8 @@ package struct TraceSite: Sendable {
     package let register: String?
     /// The register as the device declares it, if the access begins at its first byte.
     package let description: RegisterName?
+    /// What the register's value depends on.
+    package let contents: RegisterName.Contents
     /// First address of the device's region, and its bytes.
     package let base: UInt64
     package let size: UInt64

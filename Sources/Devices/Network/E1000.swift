@@ -101,7 +101,7 @@ package final class E1000: PCIFunction, NetworkCard {
         (0xC8, "ICS"), (0xD0, "IMS"), (0xD8, "IMC"), (0x100, "RCTL"), (0x400, "TCTL"), (0x1000, "PBA"), (0x2800, "RDBAL"),
         (0x2804, "RDBAH"), (0x2808, "RDLEN"), (0x2810, "RDH"), (0x2818, "RDT"), (0x3800, "TDBAL"), (0x3804, "TDBAH"),
         (0x3808, "TDLEN"), (0x3810, "TDH"), (0x3818, "TDT"),
-    ].map { RegisterName(UInt64($0.0), $0.1, length: 4, fields: fields[$0.1] ?? "") }
+    ].map { RegisterName(UInt64($0.0), $0.1, length: 4, fields: fields[$0.1] ?? "", contents: $0.1.contains("DBA") ? .address : .value) }
     package var regions: [Region] {
         [
             configuration.region(0, registers: Self.registerNames),

@@ -60,7 +60,7 @@ package final class RTC146818: Device {
 
     package let name = "rtc"
     package let regions = [
-        Region(.port, base: 0x70, size: 2, registers: [RegisterName(0, "CMOS-INDEX", fields: "INDEX:7 NMIOFF"), RegisterName(1, "CMOS-DATA")])
+        Region(.port, base: 0x70, size: 2, registers: [RegisterName(0, "CMOS-INDEX", fields: "INDEX:7 NMIOFF"), RegisterName(1, "CMOS-DATA", contents: .time)])
     ]
     package private(set) var state = State()
     private let irq: IRQLine

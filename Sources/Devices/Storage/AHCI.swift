@@ -35,7 +35,7 @@ package final class AHCI: PCIFunction {
             AHCIPort.registerNames.map { register in
                 RegisterName(
                     Register.ports + UInt64(port) * 0x80 + register.offset, "P\(port)\(register.name)", length: 4,
-                    fields: register.fields)
+                    fields: register.fields, contents: register.offset < 0x10 ? .address : .value)
             }
         }
         return [

@@ -114,7 +114,8 @@ package final class FloppyController: Device, HostReceiver {
     private static let registers = [
         RegisterName(0, "SRA"), RegisterName(1, "SRB"),
         RegisterName(2, "DOR", fields: "DRIVE:2 NRESET DMAEN MOT0 MOT1 MOT2 MOT3"), RegisterName(3, "TDR"),
-        RegisterName(4, "MSR/DSR", fields: "ACT0 ACT1 ACT2 ACT3 CB NDMA DIO RQM", written: "RATE:2=500/300/250/1000 PRECOMP:3 - PD RESET"), RegisterName(5, "FIFO"),
+        RegisterName(4, "MSR/DSR", fields: "ACT0 ACT1 ACT2 ACT3 CB NDMA DIO RQM", written: "RATE:2=500/300/250/1000 PRECOMP:3 - PD RESET"),
+        RegisterName(5, "FIFO"),
     ]
     package let name = "floppy"
     package let regions: [Region] = [

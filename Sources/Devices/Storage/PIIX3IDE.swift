@@ -23,7 +23,8 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     ]
     private static let commandRegisters = [
         RegisterName(0, "DATA"),
-        RegisterName(1, "ERROR/FEATURES", fields: "AMNF TK0NF ABRT MCR IDNF MC UNC ICRC", written: ""), RegisterName(2, "COUNT"),
+        RegisterName(1, "ERROR/FEATURES", fields: "AMNF TK0NF ABRT MCR IDNF MC UNC ICRC", written: ""),
+        RegisterName(2, "COUNT"),
         RegisterName(3, "LBALOW"),
         RegisterName(4, "LBAMID"), RegisterName(5, "LBAHIGH"),
         RegisterName(6, "DEVICE", fields: "HEAD:4 DEV - LBA"),
@@ -31,9 +32,9 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     ]
     private static let busMasterRegisters = [
         RegisterName(0, "BMICP", fields: "START -:2 TOMEM"), RegisterName(2, "BMISP", fields: masterStatus),
-        RegisterName(4, "BMIDTPP", length: 4),
+        RegisterName(4, "BMIDTPP", length: 4, contents: .address),
         RegisterName(8, "BMICS", fields: "START -:2 TOMEM"), RegisterName(10, "BMISS", fields: masterStatus),
-        RegisterName(12, "BMIDTPS", length: 4),
+        RegisterName(12, "BMIDTPS", length: 4, contents: .address),
     ]
 
     package let name = "piix3-ide"

@@ -1,0 +1,224 @@
+import Foundation
+import Testing
+
+/// `emu trace`, `emu convert` and `emu diff` on recordings of a real kernel with a network card.
+@Suite(.serialized, .enabled(if: Program.path != nil, "the program is not built beside the tests: run scripts/test"))
+struct TraceTests {
+    private static let guestIsHere = ProcessInfo.processInfo.environment["EMU_TEST_NET_INITRD"] != nil
+    private static let comment: Comment = "no guest: run scripts/test, which fetches it"
+
+    /// Recordings of one boot at both boundaries, made once.
+    private final class Recordings: Sendable {
+        let scratch: Scratch
+        let inputs: String
+        let devices: String
+        init() throws {
+            scratch = try Scratch()
+            inputs = scratch.path("inputs.emurec")
+            devices = scratch.path("devices.emurec")
+            let environment = ProcessInfo.processInfo.environment
+            for (boundary, path) in [("inputs", inputs), ("devices", devices)] {
+                let result = try Program.run(
+                    "--boundary=\(boundary)", "--record", path, "--kernel", environment["EMU_TEST_KERNEL"] ?? "", "--initrd",
+                    environment["EMU_TEST_NET_INITRD"] ?? "", "--append", "console=ttyS0 panic=-1 quiet nokaslr", "--memory",
+                    "128M", "--pace", "free", "--net", "none,mac=52:54:00:0a:0b:0c", "--serial", "file:\(scratch.path("console"))")
+                try #require(result.status == 0, "\(result.errors)")
+            }
+        }
+    }
+    private static let shared = Result { try Recordings() }
+
+    private struct Output {
+        var status: Int32
+        var text: String
+        var errors: String
+    }
+    /// For output that is too long for a pipe's buffer.
+    private func run(_ arguments: String...) throws -> Output {
+        let scratch = try Scratch()
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: Program.path ?? "/nonexistent")
+        process.arguments = arguments
+        let path = try scratch.write("output", [])
+        let output = try #require(FileHandle(forWritingAtPath: path))
+        let errors = Pipe()
+        process.standardOutput = output
+        process.standardError = errors
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        let messages = errors.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return Output(
+            status: process.terminationReason == .uncaughtSignal ? -1 : process.terminationStatus,
+            text: String(decoding: try scratch.read("output"), as: UTF8.self), errors: String(decoding: messages, as: UTF8.self))
+    }
+
+    /// Each transaction, DMA and interrupt of `emu info`'s count is a line; those of the card have register names and
+    /// fields though its addresses were only set by the guest.
+    @Test(.enabled(if: guestIsHere, comment))
+    func everyTransactionIsALine() throws {
+        let file = try Self.shared.get().devices
+        let lines = try run("trace", file).text.split(separator: "\n")
+        let info = try run("info", file).text.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
+        func count(_ kinds: String...) -> Int {
+            info.reduce(0) { sum, line in
+                let parts = line.split(separator: ":")
+                return sum + (parts.count == 2 && kinds.contains(String(parts[0])) ? Int(parts[1].dropFirst()) ?? 0 : 0)
+            }
+        }
+        func lines(with text: String) -> Int { lines.count { $0.contains(text) } }
+        #expect(lines(with: " pio ") == count("port-read", "port-write", "port-block", "port-image"))
+        #expect(lines(with: " mmio ") == count("mmio-read", "mmio-write"))
+        #expect(lines(with: " irq ") == count("irq-line", "irq-acknowledge"))
+        #expect(lines(with: " dma ") == count("dma-read", "dma-write", "dma-image"))
+        #expect(lines(with: " dma ") > 10 && lines(with: " dma virtio4 reads 0x") > 0 && lines(with: " dma virtio4 writes 0x") > 0)
+        #expect(lines.contains { $0.contains(" mmio virtio4.STATUS 0x") && $0.contains("<- 0x0f [ACKNOWLEDGE DRIVER DRIVER-OK FEATURES-OK]") })
+        #expect(lines.contains { $0.contains(" pio serial0.LSR 0x3fd w1 -> 0x60 [THRE TEMT] pc=0xffffffff8") })
+        #expect(lines.contains { $0.contains("pci.CONFDATA[04.0 COMMAND]") })
+
+        let card = try run("trace", file, "--device", "virtio4").text.split(separator: "\n")
+        #expect(card.count == lines.count { $0.contains(" virtio4.") || $0.contains(" dma virtio4 ") })
+        let first = try #require(card.first?.split(separator: " ")[1])
+        let last = try #require(card.last?.split(separator: " ")[1])
+        #expect(try run("trace", file, "--device", "virtio4", "--from", String(first), "--to", String(last)).text.split(separator: "\n") == card)
+        let dma = try run("trace", file, "--kind", "dma", "--payload").text.split(separator: "\n")
+        #expect(dma.count == count("dma-read", "dma-write", "dma-image") && !dma.contains { $0.contains("…") })
+        #expect(try run("trace", file, "--grep", "[THRE TEMT]").text.split(separator: "\n").count == lines(with: "[THRE TEMT]"))
+        let summary = try run("trace", file, "--summary").text
+        #expect(summary.contains("serial0: ") && summary.contains("polling loops") && summary.contains("virtio4: "))
+    }
+
+    @Test(.enabled(if: guestIsHere, comment))
+    func exportsOpenElsewhere() throws {
+        let shared = try Self.shared.get()
+        let scratch = shared.scratch
+        let lines = try run("trace", shared.devices).text.split(separator: "\n")
+        // JSON.
+        let json = scratch.path("trace.json")
+        #expect(try run("trace", shared.devices, "--json", json).status == 0)
+        let object = try #require(try JSONSerialization.jsonObject(with: Data(try scratch.read("trace.json"))) as? [String: Any])
+        let events = try #require(object["traceEvents"] as? [[String: Any]])
+        let threads = events.filter { $0["ph"] as? String == "M" }
+        #expect(threads.contains { (($0["args"] as? [String: Any])?["name"] as? String) == "virtio4" })
+        // Interrupt lines are in the interrupts that end them.
+        #expect(events.count - threads.count == lines.count { !$0.contains("irq INTR") })
+        // A value change dump: every change names a declared wire, and time goes forwards.
+        let vcd = scratch.path("trace.vcd")
+        #expect(try run("trace", shared.devices, "--vcd", vcd).status == 0)
+        var codes: Set<Substring> = []
+        var time = -1
+        var changes = 0
+        var isBody = false
+        for line in String(decoding: try scratch.read("trace.vcd"), as: UTF8.self).split(separator: "\n") {
+            if line.hasPrefix("$var") {
+                let parts = line.split(separator: " ")
+                #expect(parts.count == 6 && codes.insert(parts[3]).inserted)
+            } else if line.hasPrefix("$enddefinitions") {
+                isBody = true
+            } else if isBody, line.hasPrefix("#") {
+                let next = try #require(Int(line.dropFirst()))
+                #expect(next > time)
+                time = next
+            } else if isBody {
+                changes += 1
+                let code = line.hasPrefix("b") ? line.split(separator: " ").last ?? "" : line.dropFirst()
+                if !codes.contains(code) { Issue.record("\(line)") }
+            }
+        }
+        #expect(codes.count > 30 && changes > 1000)
+        // mmiotrace.
+        let mmio = scratch.path("mmio.txt")
+        #expect(try run("trace", shared.devices, "--mmiotrace", mmio).status == 0)
+        let text = String(decoding: try scratch.read("mmio.txt"), as: UTF8.self).split(separator: "\n")
+        #expect(text.first == "VERSION 20070824")
+        #expect(text.count { $0.hasPrefix("R ") || $0.hasPrefix("W ") } == lines.count { $0.contains(" mmio ") })
+        #expect(text.allSatisfy { line in
+            switch line.first {
+            case "R", "W": line.split(separator: " ").count == 8
+            case "M": line.hasPrefix("MARK ") || line.split(separator: " ").count == 8
+            default: line.hasPrefix("VERSION")
+            }
+        })
+        // SQLite, read by Python's.
+        let database = scratch.path("trace.db")
+        let made = try run("trace", shared.devices, "--sqlite", database)
+        #expect(made.status == 0, "\(made.errors)")
+        let query = """
+            import sqlite3, sys
+            c = sqlite3.connect(sys.argv[1])
+            print(c.execute("select count(*) from access").fetchone()[0], c.execute("select count(*) from dma").fetchone()[0],
+                c.execute("select count(*) from trace where device='serial0' and register='LSR' and fields='THRE TEMT'").fetchone()[0],
+                c.execute("pragma integrity_check").fetchone()[0])
+            """
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
+        process.arguments = ["-c", query, database]
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        if FileManager.default.isExecutableFile(atPath: "/usr/bin/python3"), (try? process.run()) != nil {
+            let answer = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+            let accesses = lines.count { $0.contains(" pio ") || $0.contains(" mmio ") }
+            let ready = lines.count { $0.contains("serial0.LSR") && $0.contains("[THRE TEMT]") }
+            #expect(answer == "\(accesses) \(lines.count { $0.contains(" dma ") }) \(ready) ok\n")
+        }
+        // A file that is there is not written over.
+        #expect(try run("trace", shared.devices, "--sqlite", database).status != 0)
+    }
+
+    /// The converted recording of one run is what a replay at the devices boundary verifies, and what the devices and the
+    /// driver said to each other is the same as in a run recorded there.
+    @Test(.enabled(if: guestIsHere, comment))
+    func aConvertedRecordingIsADevicesRecording() throws {
+        let shared = try Self.shared.get()
+        let converted = shared.scratch.path("converted.emurec")
+        let result = try run("convert", shared.inputs, "--to", "devices", "-o", converted)
+        #expect(result.status == 0, "\(result.errors)")
+        let verified = try run("verify", converted)
+        #expect(verified.status == 0 && verified.text.contains("digests agree"), "\(verified.text)")
+        // The same card and the same driver, up to what the date and the host's timing change: the card's own steps are alike.
+        let difference = try run("diff", converted, shared.devices, "--device", "virtio4")
+        #expect(difference.text.contains("virtio4:"))
+        #expect(difference.status == 0, "\(difference.text)")
+        // Once more: the same bytes.
+        let again = shared.scratch.path("again.emurec")
+        #expect(try run("convert", shared.inputs, "--to", "devices", "-o", again).status == 0)
+        #expect(try run("diff", converted, again).status == 0)
+        #expect(try run("convert", converted, "--to", "devices", "-o", shared.scratch.path("no.emurec")).status != 0)
+        #expect(try run("convert", shared.inputs, "--to", "devices", "-o", shared.inputs).status != 0)
+        #expect(try run("verify", shared.inputs).status == 0)
+    }
+
+    @Test(.enabled(if: guestIsHere, comment))
+    func badInputIsAnError() throws {
+        let shared = try Self.shared.get()
+        let bytes = try shared.scratch.read("devices.emurec")
+        func expectError(_ output: Output, _ part: String, at location: SourceLocation = #_sourceLocation) {
+            #expect(output.status > 0 && output.errors.contains(part), "\(output.status) \(output.errors)", sourceLocation: location)
+        }
+        expectError(try run("trace", shared.inputs), "emu convert")
+        expectError(try run("trace", shared.devices, "--device", "ide7"), "there is no such device")
+        expectError(try run("trace", shared.devices, "--from", "5", "--to", "4"), "--from")
+        expectError(try run("trace", shared.devices, "--symbols", shared.scratch.path("none")), "none")
+        expectError(try run("trace", shared.devices, "--symbols", shared.devices), "no symbols")
+        expectError(try run("trace", shared.devices, "--json", "/nonexistent/x"), "cannot be written")
+        expectError(try run("trace", shared.devices, "--sqlite", "/nonexistent/x"), "/nonexistent/x")
+        expectError(try run("trace", shared.devices, "--summary", "--json", shared.scratch.path("y")), "one of")
+        expectError(try run("diff", shared.devices, shared.scratch.path("none")), "none")
+        // Flipped and cut: an error or a trace up to there, never a crash.
+        for position in stride(from: 30, to: bytes.count, by: bytes.count / 12) {
+            var flipped = bytes
+            flipped[position] ^= 0x40
+            let file = try shared.scratch.write("flipped.emurec", flipped)
+            for more in [["--summary"], ["--kind", "dma"]] {
+                let process = try Program.start(["trace", file] + more)
+                _ = process.output.fileHandleForReading.readDataToEndOfFile()
+                let errors = String(decoding: process.errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+                process.process.waitUntilExit()
+                #expect(process.process.terminationReason == .exit && !errors.contains("Fatal error"), "\(position): \(errors)")
+            }
+            let cut = try shared.scratch.write("cut.emurec", Array(bytes.prefix(position)))
+            let output = try run("trace", cut, "--summary")
+            #expect(output.status >= 0 && !output.errors.contains("Fatal error"), "\(position)")
+        }
+    }
+}
