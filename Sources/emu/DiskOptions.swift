@@ -136,11 +136,13 @@ enum FileDigest {
         return digest
     }
 
-    private static var cache: URL? {
+    /// The program's own directory for what can be made again.
+    static var directory: URL? {
         let environment = ProcessInfo.processInfo.environment
         let base = environment["XDG_CACHE_HOME"] ?? environment["HOME"].map { $0 + "/.cache" }
-        return base.map { URL(fileURLWithPath: $0 + "/emu/digests") }
+        return base.map { URL(fileURLWithPath: $0 + "/emu") }
     }
+    private static var cache: URL? { directory?.appendingPathComponent("digests") }
 
     /// Lines of a digest and a key. What cannot be read is computed again.
     private static func remembered() -> [String: String] {

@@ -145,6 +145,19 @@ struct MachineSetup {
             bytes: bytes)
     }
 
+    /// Where all of a header's images are, in its order.
+    static func paths(of header: LogHeader, recording: String, replacements: [String: String]) throws -> [String] {
+        var counts: [String: Int] = [:]
+        return try header.images.map { image in
+            var replacements = replacements
+            // Drives are replaced by their order among those of their kind.
+            let kind = image.role.filter { !$0.isNumber }
+            if let path = replacements["\(kind)#\(counts[kind, default: 0])"] { replacements[image.role] = path }
+            counts[kind, default: 0] += 1
+            return try find(image, recording, replacements)
+        }
+    }
+
     /// The file with the recorded contents: where it was, where the user says, or beside the recording.
     private static func find(
         _ image: LogHeader.Image, _ recording: String, _ replacements: [String: String]
@@ -160,6 +173,7 @@ struct MachineSetup {
             wrong = path
         }
         let wanted = "SHA-256 \(image.digest.prefix(16))…, \(image.size) bytes"
+        if replacements[image.role] == nil, let path = try PackedImage.path(of: image, in: recording) { return path }
         if let wrong {
             throw UserError("\(recording): \(wrong) is not the recorded \(image.role) (\(wanted)); give it with --\(option) PATH")
         }
