@@ -194,7 +194,9 @@ struct TracePartsTests {
         var buffer = ByteBuffer(capacity: 1)
         var expected = ""
         var generator = TestGenerator(seed: 4)
-        for value in [0, 1, 9, 10, 99, 100, UInt64.max, .max - 1, 10_000_000_000_000_000_000] + (0..<200).map({ generator.next() >> UInt64($0 % 64) }) {
+        let known: [UInt64] = [0, 1, 9, 10, 99, 100, .max, .max - 1, 10_000_000_000_000_000_000]
+        let random: [UInt64] = (0..<200).map { generator.next() >> UInt64($0 % 64) }
+        for value in known + random {
             buffer.append(decimal: value)
             buffer.append(" ")
             buffer.append(hexadecimal: value, digits: 4)
