@@ -188,6 +188,29 @@ struct TraceTests {
         #expect(try run("verify", shared.inputs).status == 0)
     }
 
+    /// This version's devices do what the recorded ones did; a key that the log does not hold is where they depart.
+    @Test(.enabled(if: guestIsHere, comment))
+    func devicesAgreeWithARecording() throws {
+        let shared = try Self.shared.get()
+        let result = try run("device-test", shared.devices)
+        #expect(result.status == 0, "\(result.text)")
+        for device in ["virtio4", "serial0", "hpet", "lapic", "pit", "pci", "interrupts", "DMA"] {
+            let line = result.text.split(separator: "\n").first { $0.hasPrefix("\(device): ") }
+            #expect(line?.hasSuffix(" 0 depart") == true && line?.contains(": 0 compared") == false, "\(device): \(line ?? "")")
+        }
+        let script = try shared.scratch.write("script", Array("wait \"emu#\" 120\ntype \"poweroff -f\\n\"\n".utf8))
+        let typed = shared.scratch.path("typed.emurec")
+        let environment = ProcessInfo.processInfo.environment
+        let made = try Program.run(
+            "--boundary=devices", "--record", typed, "--kernel", environment["EMU_TEST_KERNEL"] ?? "", "--initrd",
+            environment["EMU_TEST_INITRD"] ?? "", "--append", "console=ttyS0 panic=-1 quiet", "--memory", "128M", "--pace", "free",
+            "--script", script, "--serial", "file:\(shared.scratch.path("typed.console"))")
+        try #require(made.status == 0, "\(made.errors)")
+        let other = try run("device-test", typed)
+        #expect(other.status == 1 && other.text.contains("serial0: "), "\(other.text)")
+        #expect(try run("device-test", typed, "--device", "hpet").status == 0)
+    }
+
     @Test(.enabled(if: guestIsHere, comment))
     func badInputIsAnError() throws {
         let shared = try Self.shared.get()
@@ -204,6 +227,8 @@ struct TraceTests {
         expectError(try run("trace", shared.devices, "--sqlite", "/nonexistent/x"), "/nonexistent/x")
         expectError(try run("trace", shared.devices, "--summary", "--json", shared.scratch.path("y")), "one of")
         expectError(try run("diff", shared.devices, shared.scratch.path("none")), "none")
+        expectError(try run("device-test", shared.inputs), "emu convert")
+        expectError(try run("device-test", shared.devices, "--device", "ide7"), "there is no such device")
         // Flipped and cut: an error or a trace up to there, never a crash.
         for position in stride(from: 30, to: bytes.count, by: bytes.count / 12) {
             var flipped = bytes
