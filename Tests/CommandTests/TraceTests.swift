@@ -8,7 +8,7 @@ struct TraceTests {
     private static let comment: Comment = "no guest: run scripts/test, which fetches it"
 
     /// Recordings of one boot at both boundaries, made once.
-    private final class Recordings: Sendable {
+    private final class Recordings: @unchecked Sendable {
         let scratch: Scratch
         let inputs: String
         let devices: String
@@ -66,12 +66,12 @@ struct TraceTests {
                 return sum + (parts.count == 2 && kinds.contains(String(parts[0])) ? Int(parts[1].dropFirst()) ?? 0 : 0)
             }
         }
-        func lines(with text: String) -> Int { lines.count { $0.contains(text) } }
-        #expect(lines(with: " pio ") == count("port-read", "port-write", "port-block", "port-image"))
-        #expect(lines(with: " mmio ") == count("mmio-read", "mmio-write"))
-        #expect(lines(with: " irq ") == count("irq-line", "irq-acknowledge"))
-        #expect(lines(with: " dma ") == count("dma-read", "dma-write", "dma-image"))
-        #expect(lines(with: " dma ") > 10 && lines(with: " dma virtio4 reads 0x") > 0 && lines(with: " dma virtio4 writes 0x") > 0)
+        func number(with text: String) -> Int { lines.count { $0.contains(text) } }
+        #expect(number(with: " pio ") == count("port-read", "port-write", "port-block", "port-image"))
+        #expect(number(with: " mmio ") == count("mmio-read", "mmio-write"))
+        #expect(number(with: " irq ") == count("irq-line", "irq-acknowledge"))
+        #expect(number(with: " dma ") == count("dma-read", "dma-write", "dma-image"))
+        #expect(number(with: " dma ") > 10 && number(with: " dma virtio4 reads 0x") > 0 && number(with: " dma virtio4 writes 0x") > 0)
         #expect(lines.contains { $0.contains(" mmio virtio4.STATUS 0x") && $0.contains("<- 0x0f [ACKNOWLEDGE DRIVER DRIVER-OK FEATURES-OK]") })
         #expect(lines.contains { $0.contains(" pio serial0.LSR 0x3fd w1 -> 0x60 [THRE TEMT] pc=0xffffffff8") })
         #expect(lines.contains { $0.contains("pci.CONFDATA[04.0 COMMAND]") })
@@ -83,7 +83,7 @@ struct TraceTests {
         #expect(try run("trace", file, "--device", "virtio4", "--from", String(first), "--to", String(last)).text.split(separator: "\n") == card)
         let dma = try run("trace", file, "--kind", "dma", "--payload").text.split(separator: "\n")
         #expect(dma.count == count("dma-read", "dma-write", "dma-image") && !dma.contains { $0.contains("…") })
-        #expect(try run("trace", file, "--grep", "[THRE TEMT]").text.split(separator: "\n").count == lines(with: "[THRE TEMT]"))
+        #expect(try run("trace", file, "--grep", "[THRE TEMT]").text.split(separator: "\n").count == number(with: "[THRE TEMT]"))
         let summary = try run("trace", file, "--summary").text
         #expect(summary.contains("serial0: ") && summary.contains("polling loops") && summary.contains("virtio4: "))
     }
