@@ -23,6 +23,8 @@ package final class ReplayBoundary: HostBoundary {
     private var output = StateDigest()
     /// Digest of what was sent at the inputs cut.
     var sentSoFar: StateDigest { output }
+    /// The recording begins in the middle of a run.
+    func begin(sent digest: UInt64) { output.value = digest }
     /// The inside's RAM, for DMA within transactions.
     package weak var memory: (any InsideMemory)?
     /// Reads a part of a disk image that the header names; false when it cannot.

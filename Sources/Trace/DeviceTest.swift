@@ -6,7 +6,8 @@ import Replay
 
 /// Feeds a recording's CPU side to fresh devices, and compares what they answer with what the recorded ones did: a test for
 /// device models, made of a real driver's run. The devices must have run on the virtual clock; what the host let in (keys,
-/// frames, console input) is not in the log, so that devices depart from the recording where it mattered.
+/// console input, cables that are pulled; but not frames) is not in the log, so that devices depart from the recording where
+/// it mattered.
 package final class DeviceTest {
     /// Where the devices do something else than the recorded ones.
     package struct Departure: Sendable {
@@ -17,6 +18,7 @@ package final class DeviceTest {
     }
 
     private let trace: TraceReader
+    private let live: LiveBoundary
     private let plane: DevicePlane
     private let memory: LogMemory
     private let shift: UInt64
@@ -42,9 +44,11 @@ package final class DeviceTest {
     package init(_ trace: TraceReader, configuration: PCConfiguration, media: [DiskImage]) throws {
         self.trace = trace
         shift = UInt64(trace.reader.header.clockShift)
+        let live = LiveBoundary(pace: .free)
+        self.live = live
         plane = DevicePlane(
             configuration: configuration, memoryMap: try MemoryMap(size: configuration.memory), clock: .virtual, media: media,
-            host: LiveBoundary(pace: .free))
+            host: live)
         plane.shift = trace.reader.header.clockShift
         memory = LogMemory(media)
         plane.insideMemory = memory
@@ -110,6 +114,11 @@ package final class DeviceTest {
                 depart("interrupts", number, "INTR \(expected ? "raised" : "lowered") in the recording, not by these devices")
                 lines.removeAll { $0.position <= event.position }
             }
+        case .frame where event.width == 0:
+            try advance(to: event.position)
+            // In idle time the devices get it when it is due.
+            live.push(source: UInt16(truncatingIfNeeded: event.address), bytes: event.bytes, due: event.value)
+            if event.value <= now.time { try takeInputs() }
         case .dmaRead, .dmaWrite, .dmaImage: if !event.within { try advance(to: event.position) }
         default: break
         }

@@ -57,10 +57,43 @@ package final class TraceReader {
                 "\(path): was recorded with --boundary=inputs, and holds no transactions: emu convert makes a recording with them")
         }
         map = BoardMap(configuration: try PCConfiguration(header: reader.header, recording: path))
+        // What software had set up before, in a recording that was cut out of another one.
+        for entry in (reader.header.setting(Self.setUpSetting) ?? "").split(separator: ",") {
+            let numbers = entry.split(separator: ":").compactMap { UInt64($0, radix: 16) }
+            guard numbers.count == 4, [1, 2, 4].contains(numbers[2]), numbers[1] < 4 else { continue }
+            map.follow(.port, 0xCF8, width: 4, value: numbers[0])
+            map.follow(.port, 0xCFC + numbers[1], width: Int(numbers[2]), value: numbers[3])
+        }
         self.symbols = symbols
         shift = UInt64(reader.header.clockShift)
         let none = Key(kind: 0, width: 0, address: 0, pc: 0, selector: 0, generation: -1)
         recent = Array(repeating: (none, -1), count: Self.recentCount)
+    }
+
+    /// The header's setting that says what of configuration space was set up before the recording's beginning.
+    package static let setUpSetting = "set-up"
+
+    /// The same for a recording that begins at `position`: address, byte, width and value of each write that still counts.
+    package func setUp(before position: Position) throws -> String {
+        var entries: [(key: String, value: UInt64)] = []
+        for entry in (reader.header.setting(Self.setUpSetting) ?? "").split(separator: ",") {
+            guard let colon = entry.lastIndex(of: ":"), let value = UInt64(entry[entry.index(after: colon)...], radix: 16) else { continue }
+            entries.append((String(entry[..<colon]), value))
+        }
+        var address: UInt64 = 0
+        try reader.forEachEvent { _, event in
+            if event.position >= position { return false }
+            guard event.kind == .portWrite else { return true }
+            if event.address == 0xCF8, event.width == 4 { address = event.value }
+            if (0xCFC..<0xD00).contains(event.address) {
+                func hex(_ value: UInt64) -> String { String(value, radix: 16) }
+                let key = "\(hex(address)):\(hex(event.address - 0xCFC)):\(hex(UInt64(event.width)))"
+                entries.removeAll { $0.key == key }
+                entries.append((key, event.value))
+            }
+            return true
+        }
+        return entries.map { "\($0.key):\(String($0.value, radix: 16))" }.joined(separator: ",")
     }
 
     package func forEach(_ filter: TraceFilter = TraceFilter(), _ body: (Event) throws -> Bool) throws {

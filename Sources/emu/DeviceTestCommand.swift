@@ -10,7 +10,7 @@ struct DeviceTestCommand: ParsableCommand {
         commandName: "device-test", abstract: "Feed a recording's CPU side to fresh devices, and compare what they do with what was recorded.",
         discussion: """
             For recordings of --boundary=devices (emu convert makes one) with devices on the virtual clock. What came from the
-            host, such as keys and frames, is not in such a recording: where it mattered, devices depart. Exits with 1 if any does.
+            host, such as keys and console input, is not in such a recording (but frames are): where it mattered, devices depart. Exits with 1 if any does.
             """)
 
     @Argument(help: "The recording.")

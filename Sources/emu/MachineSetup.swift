@@ -19,7 +19,9 @@ struct MachineSetup {
         let bytes: [UInt8]
     }
     /// Roles of files that are loaded, in the header's order.
-    static let loadedRoles = ["kernel", "initrd", "bios", "vgabios"]
+    static let loadedRoles = ["kernel", "initrd", "bios", "vgabios", snapshotRole]
+    /// Of a recording that was cut out of another one: where it begins.
+    static let snapshotRole = "snapshot"
 
     var configuration: PCConfiguration
     private var files: [LoadedFile] = []
@@ -97,6 +99,13 @@ struct MachineSetup {
             ] + (cards.isEmpty ? [] : [LogHeader.Setting("net", cards.text)]), images: images)
     }
 
+    /// Where a recording that was cut out of another one begins; nil for power-on.
+    func snapshot(_ recording: String) throws -> MachineSnapshot? {
+        guard let file = file(Self.snapshotRole) else { return nil }
+        guard let snapshot = MachineSnapshot(file.bytes) else { throw UserError("\(recording): its beginning is damaged") }
+        return snapshot
+    }
+
     /// The disks' images.
     var media: [DiskImage] { drives.map(\.image) }
 
@@ -109,6 +118,9 @@ struct MachineSetup {
         }
         let map = try MemoryMap(size: configuration.memory)
         let tables = ACPITables(memory: map)
+        if file(Self.snapshotRole) != nil, file("kernel") == nil {
+            return BootImage(blobs: [], state: BootState(mode: .reset, entry: 0, stack: 0))
+        }
         guard let kernel = file("kernel") else { throw UserError("there is neither a kernel nor a BIOS to start") }
         let initrd = file("initrd")?.bytes
         do {

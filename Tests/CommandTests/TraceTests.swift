@@ -17,11 +17,18 @@ struct TraceTests {
             inputs = scratch.path("inputs.emurec")
             devices = scratch.path("devices.emurec")
             let environment = ProcessInfo.processInfo.environment
+            func put(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) } }
+            var capture = put(0xA1B2_C3D4) + put(4 << 16 | 2) + put(0) + put(0) + put(65535) + put(1)
+            for index in 0..<20 as Range<UInt32> {
+                let frame = [UInt8](repeating: 0xFF, count: 6) + [2, 0, 0, 0, 0, 1, 0x88, 0xB5] + [UInt8](repeating: UInt8(index), count: 50)
+                capture += put(1000) + put(index * 10_000) + put(UInt32(frame.count)) + put(UInt32(frame.count)) + frame
+            }
+            let traffic = try scratch.write("in.pcap", capture)
             for (boundary, path) in [("inputs", inputs), ("devices", devices)] {
                 let result = try Program.run(
                     "--boundary=\(boundary)", "--record", path, "--kernel", environment["EMU_TEST_KERNEL"] ?? "", "--initrd",
-                    environment["EMU_TEST_NET_INITRD"] ?? "", "--append", "console=ttyS0 panic=-1 quiet nokaslr", "--memory",
-                    "128M", "--pace", "free", "--net", "none,mac=52:54:00:0a:0b:0c", "--serial", "file:\(scratch.path("console"))")
+                    environment["EMU_TEST_NET_INITRD"] ?? "", "--append", "console=ttyS0 panic=-1 quiet nokaslr watch=20",
+                    "--memory", "128M", "--pace", "free", "--net", "pcapfile:\(traffic),start=8,mac=52:54:00:0a:0b:0c", "--serial", "file:\(scratch.path("console"))")
                 try #require(result.status == 0, "\(result.errors)")
             }
         }
