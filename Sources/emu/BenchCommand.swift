@@ -95,7 +95,7 @@ struct BenchCommand: ParsableCommand {
             say(String(format: "reverse-continue to a watch %.2f * 10^9 instructions back: %.0f ms; processor: %.0f ms",
                 Double(line.distance) / 1e9, line.seconds * 1000, line.processor * 1000))
         }
-        // A hit one billion instructions back, as the goal has it: the mean of what is between a half and one and a half.
+        // About one billion instructions back, as the goal has it.
         let near = far.filter { $0.distance < 1_500_000_000 }
         if !near.isEmpty {
             say(String(format: "of these, up to 1.5 * 10^9 back: %d, at most %.0f ms; processor: %.0f ms", near.count,

@@ -218,6 +218,51 @@ struct TraceTests {
         #expect(try run("device-test", typed, "--device", "hpet").status == 0)
     }
 
+    /// A part of a recording replays by itself, without the kernel, and its trace is the whole one's part.
+    @Test(.enabled(if: guestIsHere, comment), arguments: ["inputs", "devices"])
+    func aPartIsARecording(boundary: String) throws {
+        let shared = try Self.shared.get()
+        let whole = boundary == "inputs" ? shared.inputs : shared.devices
+        let part = shared.scratch.path("part-\(boundary).emurec")
+        let (from, to) = ("600000000", "1550000000")
+        let made = try run("cut", whole, "--from", from, "--to", to, "-o", part)
+        #expect(made.status == 0, "\(made.errors)")
+        let info = try run("info", part).text
+        #expect(!info.contains("kernel:") && info.contains("snapshot:") && info.contains("cut.from:"))
+        let digest = info.split(separator: "\n").first { $0.contains("snapshot:") }?.split(separator: " ").last ?? ""
+        let environment = ProcessInfo.processInfo.environment
+        let cache = environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache"
+        defer { try? FileManager.default.removeItem(atPath: "\(cache)/emu/images/\(digest)") }
+        let verified = try run("verify", part)
+        #expect(verified.status == 0 && verified.text.contains("OK: 1550000"), "\(verified.text)\(verified.errors)")
+        // The part's own part, to its end.
+        let tail = shared.scratch.path("tail-\(boundary).emurec")
+        #expect(try run("cut", part, "--from", "1549000000", "-o", tail).status == 0)
+        #expect(try run("verify", tail).status == 0)
+        let tailDigest = try run("info", tail).text.split(separator: "\n").first { $0.contains("snapshot:") }?.split(separator: " ").last ?? ""
+        defer { try? FileManager.default.removeItem(atPath: "\(cache)/emu/images/\(tailDigest)") }
+        if boundary == "devices" {
+            func lines(_ output: Output) -> [Substring] {
+                output.text.split(separator: "\n").map { $0.drop { $0 != " " } }
+            }
+            // Both ends are within a few instructions of where they were asked for.
+            let expected = lines(try run("trace", whole, "--from", "600001000", "--to", "1549999000"))
+            #expect(lines(try run("trace", part, "--from", "600001000", "--to", "1549999000")) == expected && expected.count > 1000)
+        }
+        #expect(try run("cut", whole, "--from", "99999999999999", "-o", shared.scratch.path("none.emurec")).status > 0)
+        #expect(try run("cut", whole, "--from", "5", "--to", "5", "-o", shared.scratch.path("none.emurec")).status > 0)
+        #expect(try run("cut", whole, "--from", "5", "--to", "7", "-o", whole).status > 0)
+        // Damage is found.
+        var bytes = try shared.scratch.read("tail-\(boundary).emurec")
+        for position in [bytes.count / 4, bytes.count / 2, bytes.count - 10] {
+            try? FileManager.default.removeItem(atPath: "\(cache)/emu/images/\(tailDigest)")
+            bytes[position] ^= 0x10
+            let damaged = try run("verify", try shared.scratch.write("damaged.emurec", bytes))
+            #expect(damaged.status > 0 && !damaged.errors.contains("Fatal error"), "\(position): \(damaged.text)")
+            bytes[position] ^= 0x10
+        }
+    }
+
     @Test(.enabled(if: guestIsHere, comment))
     func badInputIsAnError() throws {
         let shared = try Self.shared.get()
