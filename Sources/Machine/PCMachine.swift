@@ -153,6 +153,8 @@ package final class PCMachine {
         if let outcome { return outcome }
         while true {
             var now = moment
+            // What the last instruction did to the pins, and the time of what comes.
+            if let mirror { while try mirror.door.nextInput(at: now) != nil {} }
             scheduler.now = now.time
             scheduler.fireDue()
             let isHeld = now.position == held.position && now.time == held.time

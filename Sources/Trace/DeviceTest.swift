@@ -37,6 +37,8 @@ package final class DeviceTest {
     package private(set) var compared: [String: UInt64] = [:]
     private static let mostKept = 1000
     private static let mostAhead = 1 << 16
+    /// DMA in idle time comes in the log before the idle time.
+    private static let mostBehind = 4096
 
     /// - Parameters:
     ///   - configuration: with the firmware's files, if there are any.
@@ -59,12 +61,13 @@ package final class DeviceTest {
         var index = 0
         try load()
         while true {
-            if index >= events.count - Self.mostAhead || events.isEmpty, nextChunk < trace.reader.chunks.count {
-                tellMissing(before: index)
-                events.removeFirst(min(index, events.count))
-                memory.moved(by: index)
-                firstNumber += UInt64(index)
-                index = 0
+            if index >= events.count - Self.mostAhead, nextChunk < trace.reader.chunks.count {
+                let passed = max(0, index - Self.mostBehind)
+                tellMissing(before: passed)
+                events.removeFirst(passed)
+                memory.moved(by: passed)
+                firstNumber += UInt64(passed)
+                index -= passed
                 try load()
             }
             guard index < events.count else { break }
@@ -235,7 +238,7 @@ package final class DeviceTest {
         /// The next event of DMA at an address.
         private func find(_ address: UInt64, _ count: Int, isRead: Bool) -> (Int, LogEvent)? {
             guard let test else { return nil }
-            for index in cursor..<min(test.events.count, cursor + 4096) where !done.contains(index) {
+            for index in max(0, cursor - DeviceTest.mostBehind)..<min(test.events.count, cursor + 4096) where !done.contains(index) {
                 let event = test.events[index]
                 guard event.kind.isDMA, event.address == address, (event.kind == .dmaRead) == isRead else { continue }
                 let length = event.kind == .dmaImage ? Int(event.width) : event.bytes.count
