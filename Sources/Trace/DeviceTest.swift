@@ -84,7 +84,12 @@ package final class DeviceTest {
 
     private func load() throws {
         guard nextChunk < trace.reader.chunks.count else { return }
-        events += try trace.reader.events(inChunk: nextChunk)
+        let more = try trace.reader.events(inChunk: nextChunk)
+        // Frames must be there before the moment at which they come in.
+        for event in more where event.kind == .frame && event.width == 0 {
+            live.push(source: UInt16(truncatingIfNeeded: event.address), bytes: event.bytes, due: event.value)
+        }
+        events += more
         nextChunk += 1
     }
 
@@ -118,10 +123,8 @@ package final class DeviceTest {
                 lines.removeAll { $0.position <= event.position }
             }
         case .frame where event.width == 0:
+            // It has been pushed, and comes in by itself.
             try advance(to: event.position)
-            // In idle time the devices get it when it is due.
-            live.push(source: UInt16(truncatingIfNeeded: event.address), bytes: event.bytes, due: event.value)
-            if event.value <= now.time { try takeInputs() }
         case .dmaRead, .dmaWrite, .dmaImage: if !event.within { try advance(to: event.position) }
         default: break
         }
