@@ -36,6 +36,8 @@ package final class BoardMap {
     private var configurationAddress: UInt64 = 0
     private var cmosIndex: UInt64 = 0
     private var ioAPICIndex: UInt64 = 0
+    /// Serial ports whose first two registers are the divisor now: bit 7 of LCR.
+    private var hasDivisor: (first: Bool, second: Bool) = (false, false)
     /// Grows when addresses may mean something else than before.
     package private(set) var generation = 0
 
@@ -79,6 +81,7 @@ package final class BoardMap {
         switch space {
         case .port:
             if Self.configurationData.contains(address) { return configurationAddress }
+            if address & ~0x101 == 0x2F8 { return isDivisor(address) ? 1 : 0 }
             return address == Self.cmosData ? cmosIndex : 0
         case .memory: return address & ~0xF == Self.ioAPIC | 0x10 ? ioAPICIndex : 0
         }
@@ -97,6 +100,8 @@ package final class BoardMap {
                 bus.write(.port, address, width: width, value: value)
                 generation &+= 1
             case 0x70: cmosIndex = value & 0x7F
+            case 0x3FB: hasDivisor.first = value & 0x80 != 0
+            case 0x2FB: hasDivisor.second = value & 0x80 != 0
             default: break
             }
         case .memory: if address == Self.ioAPIC { ioAPICIndex = value & 0xFF }
@@ -107,7 +112,13 @@ package final class BoardMap {
     package func reset() {
         board?.reset()
         configurationAddress = 0
+        hasDivisor = (false, false)
         generation &+= 1
+    }
+
+    /// The first two registers of a serial port, while they are its divisor.
+    private func isDivisor(_ address: UInt64) -> Bool {
+        address & ~1 == 0x3F8 && hasDivisor.first || address & ~1 == 0x2F8 && hasDivisor.second
     }
 
     private func selected(_ space: Region.Space, _ address: UInt64) -> String? {
@@ -121,6 +132,7 @@ package final class BoardMap {
                 let register = name.map { $0.name } ?? "0x" + String(offset, radix: 16)
                 return "\(slot < 16 ? "0" : "")\(String(slot, radix: 16)).\(function) \(register)"
             }
+            if isDivisor(address) { return address & 1 == 0 ? "DLL" : "DLM" }
             return address == Self.cmosData ? RTC146818.cellName(Int(cmosIndex)) : nil
         case .memory:
             guard address & ~0xF == Self.ioAPIC | 0x10 else { return nil }

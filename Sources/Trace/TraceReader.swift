@@ -148,7 +148,9 @@ package final class TraceReader {
     @inline(__always)
     private func follow(_ event: LogEvent) {
         switch event.kind {
-        case .portWrite: if event.address & ~7 == 0xCF8 || event.address == 0x70 { tellMap(.port, event) }
+        case .portWrite:
+            let address = event.address
+            if address & ~7 == 0xCF8 || address == 0x70 || address == 0x3FB || address == 0x2FB { tellMap(.port, event) }
         case .memoryWrite: if event.address == 0xFEC0_0000 { tellMap(.memory, event) }
         default: break
         }
@@ -188,7 +190,7 @@ package final class TraceReader {
         sites.append(
             TraceSite(
                 kind: event.kind, address: event.address, width: Int(key.width), pc: event.pc, device: place?.device ?? "-",
-                register: place?.name(isWrite: isWrite), description: place?.lane == 0 ? place?.register : nil,
+                register: place?.name(isWrite: isWrite), description: place?.lane == 0 && place?.selected == nil ? place?.register : nil,
                 contents: place?.register?.contents ?? .value, base: place?.base ?? 0, size: place?.size ?? 0, symbol: symbols.name(event.pc)))
         numbers[key] = sites.count - 1
         return sites.count - 1

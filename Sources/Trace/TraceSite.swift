@@ -36,7 +36,7 @@ package struct TraceSite: Sendable {
     package let device: String
     /// The register's name for this direction; nil when it has none.
     package let register: String?
-    /// The register as the device declares it, if the access begins at its first byte.
+    /// The register as the device declares it, if the access begins at its first byte and no index register selects it.
     package let description: RegisterName?
     /// What the register's value depends on.
     package let contents: RegisterName.Contents

@@ -93,14 +93,15 @@ struct DiffCommand: ParsableCommand {
             for path in sources where text.isEmpty {
                 let process = Process()
                 process.executableURL = URL(fileURLWithPath: "/usr/bin/addr2line")
-                process.arguments = ["-e", path, "0x" + String(pc, radix: 16)]
+                // With functions that were inlined there: the last line is in the function itself.
+                process.arguments = ["-i", "-e", path, "0x" + String(pc, radix: 16)]
                 let output = Pipe()
                 process.standardOutput = output
                 process.standardError = FileHandle.nullDevice
                 guard (try? process.run()) != nil else { break }
                 let answer = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
                 process.waitUntilExit()
-                let line = answer.split(separator: "\n").first.map { String($0) } ?? "??"
+                let line = answer.split(separator: "\n").last.map { String($0) } ?? "??"
                 if !line.hasPrefix("??") { text = " at \(line)" }
             }
             lines[pc] = text

@@ -67,6 +67,12 @@ struct TracePartsTests {
         #expect(map.place(.port, 0x71)?.name(isWrite: false) == "CMOS-DATA[B]")
         map.follow(.memory, 0xFEC0_0000, width: 4, value: 0x13)
         #expect(map.place(.memory, 0xFEC0_0010)?.name(isWrite: true) == "IOWIN[REDIRECTION1-HIGH]")
+        #expect(map.place(.port, 0x3F8)?.name(isWrite: true) == "THR" && map.selector(.port, 0x3F8) == 0)
+        map.follow(.port, 0x3FB, width: 1, value: 0x83)
+        #expect(map.place(.port, 0x3F8)?.name(isWrite: true) == "THR[DLL]" && map.place(.port, 0x3F9)?.name(isWrite: false) == "IER[DLM]")
+        #expect(map.place(.port, 0x2F8)?.name(isWrite: true) == "THR" && map.selector(.port, 0x3F9) != 0)
+        map.follow(.port, 0x3FB, width: 1, value: 0x03)
+        #expect(map.place(.port, 0x3F8)?.name(isWrite: true) == "THR")
         map.reset()
         #expect(map.place(.memory, 0xE000_0110) == nil)
     }
