@@ -60,10 +60,13 @@ let package = Package(
             name: "Machine",
             dependencies: ["GuestX86", "Devices", "Boundary", "CPUCore", "DeviceBus", "MachineState"],
             swiftSettings: hot),
+        .target(
+            name: "Trace",
+            dependencies: ["Machine", "Replay", "Devices", "Boundary", "DeviceBus", "MachineState"], swiftSettings: hot),
         .executableTarget(
             name: "emu",
             dependencies: [
-                "GDBStub", "Machine", "Replay", "Passthrough", "Boundary", "Devices", "DeviceBus", "GuestX86", "CPUCore",
+                "GDBStub", "Trace", "Machine", "Replay", "Passthrough", "Boundary", "Devices", "DeviceBus", "GuestX86", "CPUCore",
                 "MachineState",
                 .target(name: "CVNC", condition: .when(traits: ["VNC"])),
                 .target(name: "CSDL", condition: .when(traits: ["SDL"])),
@@ -89,7 +92,8 @@ let package = Package(
         .testTarget(
             name: "MachineTests",
             dependencies: [
-                "TestSupport", "GDBStub", "Machine", "Replay", "Boundary", "Passthrough", "CPUCore", "MachineState",
+                "TestSupport", "GDBStub", "Trace", "Machine", "Replay", "Boundary", "Passthrough", "DeviceBus", "CPUCore",
+                "MachineState",
             ],
             swiftSettings: common),
     ],

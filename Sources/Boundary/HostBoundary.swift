@@ -170,8 +170,9 @@ package protocol HostBoundary: AnyObject {
     /// Hands over the digests of the machine's parts, in a fixed order, to be logged or compared.
     func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence)
 
-    /// The device beyond the door that has just written RAM, and what for; nil: not known, or none.
-    var busMaster: String? { get }
+    /// The device beyond the door that reaches RAM or has just done so, and, if it writes, what for; nil: not known, or
+    /// none.
+    func busMaster(isWriting: Bool) -> BusMasterName?
 
     /// The run is over for `reason`; nothing follows. The recording's last event.
     func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence)
@@ -179,7 +180,7 @@ package protocol HostBoundary: AnyObject {
 
 extension HostBoundary {
     package var controlRequested: Bool { false }
-    package var busMaster: String? { nil }
+    package func busMaster(isWriting: Bool) -> BusMasterName? { nil }
 
     /// Element by element.
     package func askBlock(

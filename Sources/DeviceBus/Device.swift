@@ -1,20 +1,5 @@
 import MachineState
 
-/// One register of a device, for traces, the monitor and the documentation.
-package struct RegisterName: Sendable, Hashable {
-    /// Byte offset in its region.
-    package var offset: UInt64
-    /// Width in bytes, or the length of an array of alike registers.
-    package var length: UInt64
-    /// The datasheet's name.
-    package var name: String
-    package init(_ offset: UInt64, _ name: String, length: UInt64 = 1) {
-        self.offset = offset
-        self.length = length
-        self.name = name
-    }
-}
-
 /// A range of ports or addresses that a device answers at.
 package struct Region: Sendable {
     package enum Space: UInt8, Sendable { case port = 0, memory = 1 }
@@ -33,11 +18,14 @@ package struct Region: Sendable {
         self.registers = registers
     }
 
-    /// The register at `offset`, or nil when it has no name.
+    /// The register that `offset` lies in, or nil when none is declared there.
+    package func register(at offset: UInt64) -> RegisterName? {
+        registers.last { $0.offset <= offset && offset < $0.offset + $0.length }
+    }
+
+    /// The name of the register at `offset`, or nil when it has none.
     package func registerName(at offset: UInt64) -> String? {
-        guard let register = registers.last(where: { $0.offset <= offset && offset < $0.offset + $0.length }) else {
-            return nil
-        }
+        guard let register = register(at: offset) else { return nil }
         return register.length > 1 && offset != register.offset ? "\(register.name)+\(offset - register.offset)" : register.name
     }
 }

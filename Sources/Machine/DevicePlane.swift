@@ -149,6 +149,8 @@ package final class DevicePlane: HostBoundary {
         }
     }
 
+    package func busMaster(isWriting: Bool) -> BusMasterName? { board.masters.active(isWriting: isWriting) }
+
     package func nextDigest(after position: Position) -> Position { host.nextDigest(after: position) }
     package func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {}
     package func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence) {
@@ -157,7 +159,7 @@ package final class DevicePlane: HostBoundary {
 }
 
 /// CPU pins whose changes wait to be let in.
-private final class QueuedPins: CPUPins {
+final class QueuedPins: CPUPins {
     var queue: [Input] = []
     var reset: () -> Void = {}
     private var line = false

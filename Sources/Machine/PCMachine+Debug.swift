@@ -79,7 +79,7 @@ extension PCMachine: DebugTarget {
         }
         put(UInt64(fpu.control), 4)
         put(UInt64(fpu.status), 4)
-        put(UInt64(Self.fullTags(fpu)), 4)
+        put(UInt64(fpu.tagWord), 4)
         put(UInt64(fpu.instructionSelector), 4)
         put(fpu.instructionPointer, 4)
         put(UInt64(fpu.dataSelector), 4)
@@ -105,27 +105,6 @@ extension PCMachine: DebugTarget {
         ]
         for value in limits { put(value, 4) }
         return bytes
-    }
-
-    /// The tag word with two bits for each register (SDM volume 1, 8.1.7), from the abridged one.
-    private static func fullTags(_ fpu: FPUState) -> UInt16 {
-        var tags: UInt16 = 0
-        for index in 0..<8 {
-            let register = fpu.registers[index]
-            let exponent = register.signExponent & 0x7FFF
-            var tag: UInt16 = 0
-            if fpu.tagValid >> UInt8(index) & 1 == 0 {
-                tag = 3
-            } else if exponent == 0x7FFF || (exponent == 0 && register.significand != 0)
-                || (exponent != 0 && register.significand >> 63 == 0)
-            {
-                tag = 2
-            } else if exponent == 0 {
-                tag = 1
-            }
-            tags |= tag << UInt16(index * 2)
-        }
-        return tags
     }
 
     package func readMemory(_ address: UInt64, count: Int, isPhysical: Bool) -> [UInt8]? {

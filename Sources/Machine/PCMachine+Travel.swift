@@ -65,7 +65,7 @@ extension PCMachine: LiveMachine {
     /// A bus master has written RAM, and may have met a watch.
     func noteDMA() {
         guard let hit = cpu.debugger.pendingHit, hit.isDMA, dmaWriter == nil else { return }
-        dmaWriter = board.map { $0.masters.lastWriter } ?? door.busMaster
+        dmaWriter = board.map { $0.masters.lastWriter } ?? door.busMaster(isWriting: true)?.text
     }
 
     package func saveState() -> [[UInt8]] {

@@ -51,6 +51,10 @@ package final class PCMachine {
     var deviceAccess: DeviceAccess?
     /// The bus master that has met a watch, since the run went on.
     var dmaWriter: String?
+    /// A second cut, between CPU and devices, that is recorded too.
+    var mirror: Mirror? {
+        didSet { link.mirrorPins = mirror?.plane.pins }
+    }
 
     /// - Parameters:
     ///   - image: what RAM and CPU hold at power-on.
@@ -149,6 +153,8 @@ package final class PCMachine {
         if let outcome { return outcome }
         while true {
             var now = moment
+            // What the last instruction did to the pins, and the time of what comes.
+            if let mirror { while try mirror.door.nextInput(at: now) != nil {} }
             scheduler.now = now.time
             scheduler.fireDue()
             let isHeld = now.position == held.position && now.time == held.time
@@ -156,6 +162,7 @@ package final class PCMachine {
                 try letIn(input)
                 now = moment
             }
+            if let mirror { while try mirror.door.nextInput(at: now) != nil {} }
             if let parked { throw parked }
             // Within one moment interrupts may have been taken: the end comes before them, or in the next moment.
             if !isHeld, now.position != seen.position || now.time != seen.time {
@@ -171,7 +178,9 @@ package final class PCMachine {
             let digestPosition = door.nextDigest(after: lastDigest)
             if now.position >= digestPosition {
                 lastDigest = digestPosition
-                try door.checkpoint(digests(), at: now)
+                let digests = digests()
+                try door.checkpoint(digests, at: now)
+                try mirror?.door.checkpoint(crossing(digests), at: now)
                 // A recording that ends here ends after its digest: ask again.
                 seen = Moment(position: .max, time: .max)
                 continue
@@ -206,6 +215,10 @@ package final class PCMachine {
         if deadline <= now.time { return false }
         let time = try door.idle(at: now, until: deadline)
         if time == .max { return true }
+        if let mirror {
+            mirror.plane.idleEnd = time
+            _ = try mirror.door.idle(at: now, until: .max)
+        }
         clock.skipped += time - now.time
         return false
     }
@@ -214,7 +227,9 @@ package final class PCMachine {
     package func end(_ reason: EndReason, code: UInt64? = nil) throws -> Outcome {
         // What ends in mid-slice (a triple fault) ends in the same state whenever the run loop was here last.
         settle()
-        try door.end(reason, digests(), at: moment)
+        let digests = digests()
+        try door.end(reason, digests, at: moment)
+        try mirror?.door.end(reason, crossing(digests), at: moment)
         let result = Outcome.ended(reason, code: code)
         outcome = result
         return result
@@ -235,6 +250,17 @@ package final class PCMachine {
         case .dmaRead: break
         case .edit(let edit): self.edit(edit)
         }
+    }
+
+    /// Of digests of all parts, those of the parts that a devices machine has.
+    private func crossing(_ digests: [PartDigest]) -> [PartDigest] { Array(digests.prefix(4)) }
+
+    func makeInsidePlane() -> InsidePlane? { board.map { InsidePlane(board: $0, bus: bus, scheduler: scheduler) } }
+
+    /// The door of an access to a device that is inside, if what crosses there is recorded.
+    private func mirrored(_ space: Region.Space, _ address: UInt64) -> (any MirrorDoor)? {
+        guard let mirror, bus.target(space, address)?.device !== vga else { return nil }
+        return mirror.door
     }
 
     private func park(_ divergence: Divergence) {
@@ -319,7 +345,8 @@ package final class PCMachine {
     /// Joins CPU and devices to the machine. Its own object, because the CPU needs it before the machine is complete.
     private final class Link: SystemBus, CPUPins, DMAPort {
         unowned(unsafe) var machine: PCMachine!
-
+        /// The pins of a second cut.
+        unowned(unsafe) var mirrorPins: QueuedPins?
 
         func portRead(_ port: UInt16, width: Int) -> UInt64 {
             machine.read(.port, UInt64(port), width, .portRead(port: port, width: UInt8(width)))
@@ -340,25 +367,43 @@ package final class PCMachine {
         }
         func acknowledgeInterrupt() -> UInt8 { machine.acknowledge() }
 
-        func setInterruptLine(_ level: Bool) { machine.cpu.state.pointee.interruptLine = level }
-        func raiseNMI() { machine.cpu.state.pointee.nmiPending = true }
+        func setInterruptLine(_ level: Bool) {
+            mirrorPins?.setInterruptLine(level)
+            machine.cpu.state.pointee.interruptLine = level
+        }
+        func raiseNMI() {
+            mirrorPins?.raiseNMI()
+            machine.cpu.state.pointee.nmiPending = true
+        }
         func requestReset() {
+            mirrorPins?.requestReset()
             machine.resetRequested = true
             machine.cpu.requestAttention()
         }
         func powerOff(code: UInt64?) {
+            mirrorPins?.powerOff(code: code)
             machine.powerOff = (true, code)
             machine.cpu.requestAttention()
         }
         func setA20(_ enabled: Bool) {
+            mirrorPins?.setA20(enabled)
             machine.cpu.setA20(enabled)
         }
-        func setShadow(_ control: UInt64) { machine.cpu.setShadow(control) }
-        func setVideoBase(_ base: UInt64) { machine.cpu.setVideoBase(base) }
+        func setShadow(_ control: UInt64) {
+            mirrorPins?.setShadow(control)
+            machine.cpu.setShadow(control)
+        }
+        func setVideoBase(_ base: UInt64) {
+            mirrorPins?.setVideoBase(base)
+            machine.cpu.setVideoBase(base)
+        }
         func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
+            if let mirror = machine.mirror { return mirror.door.dmaRead(address, into: buffer) }
             machine.cpu.dmaRead(address, into: buffer)
         }
-        func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
+        func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) { write(address, from: buffer, origin: nil) }
+        func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
+            if let mirror = machine.mirror { return mirror.door.dmaWrite(address, from: buffer, origin: origin) }
             machine.cpu.dmaWrite(address, from: buffer)
             machine.noteDMA()
         }
@@ -374,6 +419,7 @@ package final class PCMachine {
         let now = exactMoment
         if board != nil || bus.target(space, address) != nil {
             scheduler.now = now.time
+            if mirror != nil, let door = mirrored(space, address), let value = try? door.ask(question, at: now) { return value }
             return bus.read(space, address, width: width)
         }
         do { return try door.ask(question, at: now) } catch {
@@ -386,6 +432,10 @@ package final class PCMachine {
         let now = exactMoment
         if board != nil || bus.target(.port, UInt64(port)) != nil {
             scheduler.now = now.time
+            if mirror != nil, let door = mirrored(.port, UInt64(port)) {
+                _ = try? door.askBlock(port: port, width: UInt8(width), into: buffer, at: now)
+                return
+            }
             _ = bus.readBlock(UInt64(port), width: width, into: buffer)
         } else {
             do { _ = try door.askBlock(port: port, width: UInt8(width), into: buffer, at: now) } catch {
@@ -404,6 +454,7 @@ package final class PCMachine {
         let now = exactMoment
         if board != nil || bus.target(space, address) != nil {
             scheduler.now = now.time
+            if mirror != nil, let door = mirrored(space, address), (try? door.send(effect, at: now)) != nil { return }
             bus.write(space, address, width: width, value: value)
             return
         }
@@ -414,6 +465,9 @@ package final class PCMachine {
         let now = moment
         if let board {
             scheduler.now = now.time
+            if let mirror, let vector = try? mirror.door.ask(.interruptAcknowledge, at: now) {
+                return UInt8(truncatingIfNeeded: vector)
+            }
             return board.localAPIC.acknowledge()
         }
         do { return UInt8(truncatingIfNeeded: try door.ask(.interruptAcknowledge, at: now)) } catch {

@@ -148,7 +148,8 @@ struct ChunkDecoder {
             let delta = UInt64(bitPattern: VarInt.unzigzag(deltaCode)) &+ predictor.expectedDelta(number)
             let value = UInt64(bitPattern: VarInt.unzigzag(valueCode)) &+ predictor.expectedValue(number)
             position = position &+ delta
-            guard let kind = LogEvent.Kind(rawValue: site.kind) ?? (site.kind < LogEvent.Kind.firstOptional ? nil : .unknown) else {
+            // Optional kinds of later versions have the form of those of today.
+            guard let kind = LogEvent.Kind(rawValue: site.kind) ?? (site.kind >= LogEvent.Kind.firstOptional ? .unknown : nil) else {
                 throw LogError("an event of kind \(site.kind), which this version does not know")
             }
             if !kind.isTransaction {

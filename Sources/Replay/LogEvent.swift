@@ -49,7 +49,10 @@ package struct LogEvent: Sendable, Equatable {
         /// Devices cut, optional: the frame `bytes` has crossed the card's channel `address` at virtual time `value`;
         /// `width` is 0 for one that came in, 1 for one that went out. A replay has no use for it.
         case frame = 128
-        /// An optional event that this version does not know. Never written. All optional kinds have a time and bytes.
+        /// Devices cut, optional: the DMA that follows, up to the next such event, is that of the device and request that
+        /// `bytes` name (`BusMasterName.text`).
+        case busMaster = 129
+        /// An optional kind of a later version. Never written.
         case unknown = 255
 
         static let firstOptional: UInt8 = 128
@@ -75,7 +78,8 @@ package struct LogEvent: Sendable, Equatable {
         package var isDMA: Bool { self == .dmaRead || self == .dmaWrite || self == .dmaImage }
         package var hasBytes: Bool {
             switch self {
-            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .editMemory, .editRegister, .frame, .unknown: true
+            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .editMemory, .editRegister, .frame, .busMaster, .unknown:
+                true
             default: false
             }
         }
@@ -107,6 +111,7 @@ package struct LogEvent: Sendable, Equatable {
             case .editMemory: "edit-memory"
             case .editRegister: "edit-register"
             case .frame: "frame"
+            case .busMaster: "bus-master"
             case .unknown: "unknown"
             }
         }

@@ -10,6 +10,7 @@ package final class LogReader {
     /// For an incomplete file: why it ends where it does.
     package let endsEarly: String?
     private let file: LogFile
+    private let headerEnd: UInt64
 
     package init(path: String) throws(LogError) {
         file = try LogFile.read(path)
@@ -32,6 +33,7 @@ package final class LogReader {
             throw LogError("\(path): the header is damaged: \(visitor.failure ?? "unknown contents")")
         }
         self.header = header
+        headerEnd = UInt64(start + length)
         if let chunks = try Self.index(file) {
             self.chunks = chunks
             isComplete = true
@@ -45,6 +47,12 @@ package final class LogReader {
     }
 
     package var path: String { file.path }
+    /// The byte after the last chunk.
+    var eventsEnd: UInt64 {
+        chunks.last.map { $0.offset + UInt64(LogLayout.chunkHeaderSize) + UInt64($0.compressedSize) } ?? headerEnd
+    }
+    /// The file's own bytes; nil behind its end.
+    func bytes(at offset: UInt64, count: Int) throws(LogError) -> [UInt8]? { try file.read(at: offset, count: count) }
     package var fileSize: UInt64 { file.size }
     package var eventCount: UInt64 { chunks.reduce(0) { $0 + UInt64($1.eventCount) } }
 
@@ -83,6 +91,7 @@ package final class LogReader {
                 return (chunks, "it is cut off at byte \(size)")
             }
             if LogLayout.get32(bytes, 0) == LogLayout.indexMagic { return (chunks, "its index is damaged") }
+            if LogLayout.get32(bytes, 0) == PackedImages.magic { return (chunks, "it is cut off in its images, or its index is damaged") }
             guard let chunk = ChunkInfo(bytes, at: offset) else {
                 return (chunks, "it is damaged at byte \(offset)")
             }

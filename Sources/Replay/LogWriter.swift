@@ -35,6 +35,8 @@ package final class LogWriter {
     }
 
     package var path: String { file.path }
+    /// Chunks that have been closed.
+    var chunkCount: Int { chunks.count }
 
     package func append(_ event: LogEvent) {
         if failure != nil { return }
@@ -52,6 +54,11 @@ package final class LogWriter {
     /// Writes what is left, the index and the footer.
     package func finish() {
         closeChunk()
+        write(Self.ending(chunks, at: offset))
+    }
+
+    /// Index and footer of a file whose index lies at `offset`.
+    static func ending(_ chunks: [ChunkInfo], at offset: UInt64) -> [UInt8] {
         var index: [UInt8] = []
         LogLayout.put32(LogLayout.indexMagic, &index)
         LogLayout.put32(UInt32(chunks.count), &index)
@@ -63,7 +70,7 @@ package final class LogWriter {
         LogLayout.put64(offset, &footer)
         LogLayout.put32(CRC32C.checksum(index), &footer)
         LogLayout.put32(LogLayout.footerMagic, &footer)
-        write(index + footer)
+        return index + footer
     }
 
     private func closeChunk() {

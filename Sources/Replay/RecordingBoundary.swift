@@ -16,6 +16,8 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     /// every use of the machine slower.
     package unowned(unsafe) var memory: (any InsideMemory)?
     private var now = Moment(position: 0, time: 0)
+    /// The last note about a bus master, and the chunk that it is in: each chunk can be read without the others.
+    private var noted: (master: BusMasterName, chunk: Int)?
 
     package init(wrapping inner: any HostBoundary, writer: LogWriter, header: LogHeader) {
         self.inner = inner
@@ -160,6 +162,24 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
 
     // MARK: DMA of the device plane
 
+    package func busMaster(isWriting: Bool) -> BusMasterName? { inner.busMaster(isWriting: isWriting) }
+
+    /// Says whose DMA follows, and what for, unless that has been said. For readers of the log.
+    private func noteMaster(isWriting: Bool) {
+        guard let master = inner.busMaster(isWriting: isWriting) else { return }
+        if let noted, noted.chunk == writer.chunkCount, noted.master.device == master.device,
+            !isWriting || noted.master == master
+        { return }
+        var event = event(.busMaster, now)
+        event.within = isInTransaction
+        event.bytes = Array(master.text.utf8)
+        // Once more if the chunk ends with the note.
+        repeat {
+            noted = (master, writer.chunkCount)
+            writer.append(event)
+        } while noted?.chunk != writer.chunkCount && writer.failure == nil
+    }
+
     package func dmaRead(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
         memory?.dmaRead(address, into: buffer)
         logDMA(.dmaRead, address, UnsafeRawBufferPointer(buffer))
@@ -171,6 +191,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     package func dmaWrite(_ address: UInt64, from buffer: UnsafeRawBufferPointer, origin: ImageOrigin?) {
         memory?.dmaWrite(address, from: buffer)
         guard let origin, buffer.count >= Self.leastReference else { return logDMA(.dmaWrite, address, buffer) }
+        noteMaster(isWriting: true)
         var event = event(.dmaImage, now)
         event.within = isInTransaction
         event.address = address
@@ -180,6 +201,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         writer.append(event)
     }
     private func logDMA(_ kind: LogEvent.Kind, _ address: UInt64, _ bytes: UnsafeRawBufferPointer) {
+        noteMaster(isWriting: kind == .dmaWrite)
         var event = event(kind, now)
         event.within = isInTransaction
         event.address = address

@@ -23,6 +23,8 @@ package final class ReplayBoundary: HostBoundary {
     private var output = StateDigest()
     /// Digest of what was sent at the inputs cut.
     var sentSoFar: StateDigest { output }
+    /// The recording begins in the middle of a run.
+    func begin(sent digest: UInt64) { output.value = digest }
     /// The inside's RAM, for DMA within transactions. Not retained.
     package unowned(unsafe) var memory: (any InsideMemory)?
     /// Reads a part of a disk image that the header names; false when it cannot.
@@ -49,25 +51,37 @@ package final class ReplayBoundary: HostBoundary {
 
     /// The last write of a bus master that was let in.
     private var lastDMA: UInt64?
-    /// The log names no bus masters, but it says what a disk's data is, and in answer to what a device has written.
-    package var busMaster: String? {
+    /// Who that was, as far as the log says; else the number of the event. Of a disk's data also where it is from, and if
+    /// there was one the access in whose answer the device has written.
+    package func busMaster(isWriting: Bool) -> BusMasterName? {
         guard let lastDMA else { return nil }
-        var text = "a bus master (event \(lastDMA))"
-        var isWithin = false
         do {
-            try reader.forEachEvent(from: lastDMA) { number, event in
-                if number == lastDMA, event.kind == .dmaImage {
-                    text += ": \(ImageOrigin(image: UInt8(truncatingIfNeeded: event.pc), offset: event.value).text)"
+            guard let chunk = reader.chunks.last(where: { $0.firstEvent <= lastDMA }) else { return nil }
+            var master: BusMasterName?
+            var parts: [String] = []
+            var isWithin = false
+            try reader.forEachEvent(from: chunk.firstEvent) { number, event in
+                if number < lastDMA {
+                    if event.kind == .busMaster { master = BusMasterName(text: String(decoding: event.bytes, as: UTF8.self)) }
+                    return true
                 }
-                if number == lastDMA { isWithin = event.within }
+                if number == lastDMA {
+                    isWithin = event.within
+                    if event.kind == .dmaImage {
+                        parts.append(ImageOrigin(image: UInt8(truncatingIfNeeded: event.pc), offset: event.value).text)
+                    }
+                }
                 if isWithin, event.kind.isTransaction {
-                    text += ", in answer to \(event.kind.name) \(names(event))"
+                    parts.append("in answer to \(event.kind.name) \(names(event))")
                     return false
                 }
                 return isWithin
             }
+            var name = master ?? BusMasterName(device: "a bus master (event \(lastDMA))")
+            parts.insert(contentsOf: name.request.map { [$0] } ?? [], at: 0)
+            name.request = parts.isEmpty ? nil : parts.joined(separator: ", ")
+            return name
         } catch { return nil }
-        return text
     }
 
     private func advance(_ count: Int) {

@@ -114,29 +114,6 @@ struct DriveFile {
     }
 }
 
-extension [DriveSettings] {
-    /// As a setting in the header, such as "0:disk,2:cdrom,16:disk:virtio".
-    var text: String {
-        map { drive in
-            let place = drive.interface == .ide ? "" : ":\(drive.interface.rawValue)"
-            return "\(drive.number):\(drive.kind == .disk ? "disk" : "cdrom")\(place)"
-        }.joined(separator: ",")
-    }
-
-    /// Nil for a text that is not one.
-    init?(text: String) {
-        self = []
-        for part in text.split(separator: ",") {
-            let fields = part.split(separator: ":")
-            guard fields.count == 2 || fields.count == 3, let number = Int(fields[0]),
-                let interface = fields.count == 2 ? .ide : DriveInterface(rawValue: String(fields[2])),
-                interface.numbers.contains(number), fields[1] == "disk" || fields[1] == "cdrom"
-            else { return nil }
-            append(DriveSettings(number: number, kind: fields[1] == "disk" ? .disk : .cdrom, interface: interface))
-        }
-    }
-}
-
 /// SHA-256 of files. Large ones are remembered with their size and time of change: an image of gigabytes takes seconds.
 enum FileDigest {
     static func sha256(_ path: String) throws -> String {
@@ -159,11 +136,13 @@ enum FileDigest {
         return digest
     }
 
-    private static var cache: URL? {
+    /// The program's own directory for what can be made again.
+    static var directory: URL? {
         let environment = ProcessInfo.processInfo.environment
         let base = environment["XDG_CACHE_HOME"] ?? environment["HOME"].map { $0 + "/.cache" }
-        return base.map { URL(fileURLWithPath: $0 + "/emu/digests") }
+        return base.map { URL(fileURLWithPath: $0 + "/emu") }
     }
+    private static var cache: URL? { directory?.appendingPathComponent("digests") }
 
     /// Lines of a digest and a key. What cannot be read is computed again.
     private static func remembered() -> [String: String] {

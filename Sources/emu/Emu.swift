@@ -17,12 +17,16 @@ struct Emu: ParsableCommand {
               emu verify boot.emurec
               emu info boot.emurec
               emu log boot.emurec
+            What drivers and devices say to each other:
+              emu trace boot.emurec --device serial0 --symbols vmlinux
+              emu trace boot.emurec --summary
             """,
         version: "0.1.0",
         subcommands: [
             RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self,
             IndexCommand.self, QueryCommand.self, WhoWroteCommand.self, DebugCommand.self, BenchCommand.self,
             ScreenshotCommand.self, MovieCommand.self, ExportCommand.self, DevicesCommand.self,
+            TraceCommand.self, DiffCommand.self, ConvertCommand.self, DeviceTestCommand.self, PackCommand.self, CutCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 }

@@ -56,6 +56,7 @@ enum EventText {
             return "\(start) \(event.kind.name) \(hex(event.address)) \(event.bytes.count) bytes \(bytes(Array(event.bytes.prefix(16))))"
         case .editMemory:
             return "\(start) \(event.kind.name) \(hex(event.address)) \(bytes(event.bytes))"
+        case .busMaster: return "\(start) \(event.kind.name) \(String(decoding: event.bytes, as: UTF8.self))"
         case .frame: return "\(start) \(event.kind.name)\(place) \(event.width == 0 ? "in" : "out") \(bytes(event.bytes))"
         case .editRegister: return "\(start) \(event.kind.name) \(event.address) \(bytes(event.bytes))"
         case .dmaImage:
@@ -95,10 +96,13 @@ enum EventText {
             fields.append("\"address\":\"\(hex(event.address))\",\"width\":\(event.width)")
             fields.append("\"image\":\(event.pc),\"offset\":\(event.value)")
         case .input, .digest, .idle: break
+        case .busMaster:
+            let text = String(decoding: event.bytes, as: UTF8.self)
+            fields.append("\"master\":\"\(text.filter { $0 != "\"" && $0 != "\\" && !$0.isNewline })\"")
         case .frame: fields.append("\"out\":\(event.width != 0),\"crossed\":\(event.value)")
         default: fields.append("\"value\":\(event.value)")
         }
-        if event.kind.hasBytes { fields.append("\"bytes\":\"\(bytes(event.bytes))\"") }
+        if event.kind.hasBytes, event.kind != .busMaster { fields.append("\"bytes\":\"\(bytes(event.bytes))\"") }
         return "{\(fields.joined(separator: ","))}"
     }
 

@@ -89,7 +89,7 @@ struct GoLive {
         let backend = try options.serial.backend(readsTerminal: options.script == nil, quit: { live.requestQuit() })
         var recorder: RecordingBoundary?
         if let path {
-            if sameFile(path, reader.path) { throw UserError("\(path): is the recording itself") }
+            if Message.sameFile(path, reader.path) { throw UserError("\(path): is the recording itself") }
             var header = reader.header
             header.settings.removeAll { $0.name.hasPrefix("parent.") }
             header.settings.append(LogHeader.Setting("parent.digest", try digest(reader.path)))
@@ -134,17 +134,6 @@ struct GoLive {
         Message.say("\(Message.describe(try machine.run(until: 0))) after \(machine.cpu.position) instructions")
         if let path = branch.path { Message.say("recorded to \(path): \(Message.fileSize(path)) bytes") }
         if let failure = branch.runner?.failure { throw UserError(failure) }
-    }
-
-    private func sameFile(_ a: String, _ b: String) -> Bool {
-        func identity(_ path: String) -> [Int]? {
-            guard let attributes = try? FileManager.default.attributesOfItem(atPath: path),
-                let device = attributes[.systemNumber] as? Int, let number = attributes[.systemFileNumber] as? Int
-            else { return nil }
-            return [device, number]
-        }
-        guard let first = identity(a) else { return false }
-        return first == identity(b)
     }
 
     private func digest(_ path: String) throws -> String {

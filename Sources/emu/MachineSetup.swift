@@ -3,6 +3,7 @@ import Foundation
 import Machine
 import MachineState
 import Replay
+import Trace
 
 /// A sentence for the user; the program ends with a non-zero status.
 struct UserError: Error, CustomStringConvertible {
@@ -18,7 +19,9 @@ struct MachineSetup {
         let bytes: [UInt8]
     }
     /// Roles of files that are loaded, in the header's order.
-    static let loadedRoles = ["kernel", "initrd", "bios", "vgabios"]
+    static let loadedRoles = ["kernel", "initrd", "bios", "vgabios", snapshotRole]
+    /// Of a recording that was cut out of another one: where it begins.
+    static let snapshotRole = "snapshot"
 
     var configuration: PCConfiguration
     private var files: [LoadedFile] = []
@@ -43,39 +46,9 @@ struct MachineSetup {
     /// From a recording: finds the files and checks that they are the recorded ones.
     /// - Parameter replacements: paths to use instead of the recorded ones, by role.
     init(header: LogHeader, recording: String, replacements: [String: String]) throws {
-        func settings(_ name: String) throws -> String {
-            guard let value = header.setting(name) else { throw UserError("\(recording): the header has no setting “\(name)”") }
-            return value
-        }
-        var configuration = PCConfiguration()
-        let machine = try settings("machine")
-        guard machine == "pc" else { throw UserError("\(recording): needs a machine “\(machine)”, which this version does not have") }
-        guard let memory = UInt64(try settings("memory")) else { throw UserError("\(recording): the memory size is damaged") }
-        configuration.memory = memory
-        configuration.boundary = header.boundary
-        configuration.clockShift = header.clockShift
-        configuration.date = header.date
-        configuration.commandLine = try settings("append")
-        configuration.entersIn32Bits = try settings("entry") == "32"
-        configuration.endsAtReset = try settings("reset") == "end"
-        guard let drives = [DriveSettings](text: header.setting("drives") ?? "") else {
-            throw UserError("\(recording): the list of drives is damaged")
-        }
-        configuration.drives = drives
-        for name in (header.setting("devices") ?? "").split(separator: ",") {
-            guard let device = OptionalDevice(rawValue: String(name)) else {
-                throw UserError("\(recording): needs a device “\(name)”, which this version does not have")
-            }
-            configuration.devices.append(device)
-        }
-        guard let cards = [NetworkCardSettings](text: header.setting("net") ?? "") else {
-            throw UserError("\(recording): needs network cards that this version does not have: \(header.setting("net") ?? "")")
-        }
-        configuration.networkCards = cards
-        guard let usb = USBSettings(text: header.setting("usb") ?? "") else {
-            throw UserError("\(recording): needs USB devices that this version does not have: \(header.setting("usb") ?? "")")
-        }
-        configuration.usb = usb
+        var configuration = try PCConfiguration(header: header, recording: recording)
+        configuration.firmware = nil
+        let drives = configuration.drives
         self.configuration = configuration
         for role in Self.loadedRoles {
             guard let image = header.image(role) else { continue }
@@ -128,6 +101,13 @@ struct MachineSetup {
                 + (usb.isEmpty ? [] : [LogHeader.Setting("usb", usb)]), images: images)
     }
 
+    /// Where a recording that was cut out of another one begins; nil for power-on.
+    func snapshot(_ recording: String) throws -> MachineSnapshot? {
+        guard let file = file(Self.snapshotRole) else { return nil }
+        guard let snapshot = MachineSnapshot(file.bytes) else { throw UserError("\(recording): its beginning is damaged") }
+        return snapshot
+    }
+
     /// The disks' images.
     var media: [DiskImage] { drives.map(\.image) }
 
@@ -140,6 +120,9 @@ struct MachineSetup {
         }
         let map = try MemoryMap(size: configuration.memory)
         let tables = ACPITables(memory: map)
+        if file(Self.snapshotRole) != nil, file("kernel") == nil {
+            return BootImage(blobs: [], state: BootState(mode: .reset, entry: 0, stack: 0))
+        }
         guard let kernel = file("kernel") else { throw UserError("there is neither a kernel nor a BIOS to start") }
         let initrd = file("initrd")?.bytes
         do {
@@ -176,6 +159,19 @@ struct MachineSetup {
             bytes: bytes)
     }
 
+    /// Where all of a header's images are, in its order.
+    static func paths(of header: LogHeader, recording: String, replacements: [String: String]) throws -> [String] {
+        var counts: [String: Int] = [:]
+        return try header.images.map { image in
+            var replacements = replacements
+            // Drives are replaced by their order among those of their kind.
+            let kind = image.role.filter { !$0.isNumber }
+            if let path = replacements["\(kind)#\(counts[kind, default: 0])"] { replacements[image.role] = path }
+            counts[kind, default: 0] += 1
+            return try find(image, recording, replacements)
+        }
+    }
+
     /// The file with the recorded contents: where it was, where the user says, or beside the recording.
     private static func find(
         _ image: LogHeader.Image, _ recording: String, _ replacements: [String: String]
@@ -191,6 +187,7 @@ struct MachineSetup {
             wrong = path
         }
         let wanted = "SHA-256 \(image.digest.prefix(16))…, \(image.size) bytes"
+        if replacements[image.role] == nil, let path = try PackedImage.path(of: image, in: recording) { return path }
         if let wrong {
             throw UserError("\(recording): \(wrong) is not the recorded \(image.role) (\(wanted)); give it with --\(option) PATH")
         }

@@ -26,6 +26,17 @@ enum Message {
         let attributes = try? FileManager.default.attributesOfItem(atPath: path)
         return (attributes?[.size] as? NSNumber)?.uint64Value ?? 0
     }
+
+    static func sameFile(_ a: String, _ b: String) -> Bool {
+        func identity(_ path: String) -> [Int]? {
+            guard let attributes = try? FileManager.default.attributesOfItem(atPath: path),
+                let device = attributes[.systemNumber] as? Int, let number = attributes[.systemFileNumber] as? Int
+            else { return nil }
+            return [device, number]
+        }
+        guard let first = identity(a) else { return false }
+        return first == identity(b)
+    }
 }
 
 extension Duration {

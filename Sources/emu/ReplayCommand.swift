@@ -34,6 +34,9 @@ struct ReplaySession {
             return failures.text == nil
         }
         door.memory = machine
+        if let snapshot = try setup.snapshot(file), !snapshot.restore(machine, door) {
+            throw UserError("\(file): was cut by another version of this program, whose machine this one cannot continue")
+        }
         if let reason = reader.endsEarly {
             Message.say("\(file): the recording ends early (\(reason)): it is replayed up to its last whole chunk")
         }

@@ -16,10 +16,12 @@ private final class AHCIRig {
     init(_ medium: MemoryMedium = MemoryMedium(sectors: 1000)) {
         self.medium = medium
         let host = board.add(PCIHost(bus: board.bus))
+        let memory = board.masterPort("ahci")
         chip = board.add(
             AHCI(
-                name: "ahci", media: [medium], serials: ["SERIAL"], irq: board.line(10), messages: board, memory: board,
+                name: "ahci", media: [medium], serials: ["SERIAL"], irq: board.line(10), messages: board, memory: memory,
                 scheduler: board.scheduler))
+        memory.request = { [unowned chip] in chip.request }
         host.add(chip, at: PCIAddress(slot: 4))
         host.reset()
         chip.reset()
@@ -114,6 +116,8 @@ struct AHCITests {
         #expect(Array(rig.board.ram[0x9000..<0x9218]) == Array(rig.medium.bytes[6120..<6656]))
         #expect(rig.board.ram[AHCIRig.list + 4 * 32 + 4] == 0 && rig.board.ram[AHCIRig.list + 4 * 32 + 5] == 6)
         #expect(rig.port(0x18) >> 8 & 31 == 4)
+        #expect(rig.board.writer(of: 0x8000) == "ahci: port 0 slot 4, command 0x25, sector 10, disk0 sector 10")
+        #expect(rig.board.writer(of: 0x9000) == "ahci: port 0 slot 4, command 0x25, sector 10, disk0 sector 11+488")
         for index in 0..<512 { rig.board.ram[0xA000 + index] = UInt8(index & 0xFF) ^ 0xA5 }
         rig.issue(0x35, sector: 999, count: 1, pieces: [(0xA000, 512)])
         rig.board.advance(1_000_000)

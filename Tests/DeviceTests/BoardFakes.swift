@@ -14,6 +14,13 @@ final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort, MessageSink
     var resets = 0
     var powerOffCodes: [UInt64?] = []
     var ram = [UInt8](repeating: 0, count: 1 << 16)
+    /// The bus masters whose ports lead here, and for each write what the master called itself.
+    let masters = BusMasters()
+    private(set) var writers: [(range: Range<UInt64>, name: String)] = []
+    /// What the last writer of a byte called itself.
+    func writer(of address: UInt64) -> String? { writers.last { $0.range.contains(address) }?.name }
+    /// A device's port to the RAM.
+    func masterPort(_ name: String) -> BusMasterPort { BusMasterPort(name, self, masters) }
 
     /// Interrupt messages: address and data.
     var messages: [(UInt64, UInt32)] = []
@@ -43,6 +50,7 @@ final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort, MessageSink
     func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
         // What lies beyond the RAM is lost; nothing wraps around to its start.
         guard address < UInt64(ram.count) else { return }
+        if let name = masters.lastWriter { writers.append((address..<address + UInt64(buffer.count), name)) }
         let count = min(buffer.count, ram.count - Int(address))
         ram.replaceSubrange(Int(address)..<Int(address) + count, with: buffer[0..<count])
     }

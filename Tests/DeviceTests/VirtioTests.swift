@@ -20,10 +20,12 @@ final class VirtioRig {
 
     init(_ function: any VirtioFunction) {
         host = board.add(PCIHost(bus: board.bus))
+        let memory = board.masterPort("virtio4")
         chip = board.add(
             VirtioPCI(
-                name: "virtio", function: function, irq: board.line(10), messages: board, memory: board,
+                name: "virtio4", function: function, irq: board.line(10), messages: board, memory: memory,
                 scheduler: board.scheduler))
+        memory.request = { [unowned chip] in chip.request }
         host.add(chip, at: PCIAddress(slot: 4))
         host.reset()
         chip.reset()
@@ -136,6 +138,7 @@ struct VirtioTests {
         #expect(rig.usedEntry(0) == (0, 1025))
         #expect(Array(rig.board.ram[0x5000..<0x5400]) == Array(medium.bytes[7 * 512..<9 * 512]))
         #expect(rig.board.ram[0x4100] == 0)
+        #expect(rig.board.writer(of: 0x5000) == "virtio4: read, sector 7, descriptor 0, disk0 sector 7")
         #expect(rig.board.levels[10])
         // Reading the interrupt status takes the interrupt back.
         #expect(rig.board.in(VirtioRig.ports + 19) == 1)

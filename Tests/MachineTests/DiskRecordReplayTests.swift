@@ -147,10 +147,7 @@ struct DiskRecordReplayTests {
                     Issue.record("\(stop)")
                     return
                 }
-                if boundary == .inputs {
-                    #expect(who.hasPrefix("piix3-ide: primary, READ DMA, drive 0, sector 20"), "\(who)")
-                }
-                #expect(who.hasSuffix("disk0 sector 20"), "\(who)")
+                #expect(who == "piix3-ide: primary, READ DMA, drive 0, sector 20, disk0 sector 20", "at \(boundary)")
             }
             check(try timeline.runForward(conditions: conditions))
             _ = try timeline.seek(to: .never)

@@ -103,6 +103,9 @@ import Testing
         try stage.play(timeline, machine, count: 250, seed: 11)
     }
 
+    /// A line at once, also into a pipe.
+    private static func say(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
+
     /// The same again and again, with other moves each time, and with an index: `bench/gdb-soak`.
     @Test(.enabled(if: isGuestHere && soakRounds > 0, "EMU_TEST_GDB_ROUNDS is not set"), .enabled(if: gdb != nil, "there is no gdb"))
     func gdbSeesWhatHappenedInEveryRound() throws {
@@ -124,7 +127,7 @@ import Testing
             _ = try timeline.seek(to: timeline.startPlace)
             stages[subject.recordingName] = (
                 try GDBStage(subject, timeline, machine, checker: indexed(run, index, .best)), index)
-            print("\(subject.recordingName): \(timeline.endPlace ?? .start) instructions, index \(size >> 20) MiB")
+            Self.say("\(subject.recordingName): \(timeline.endPlace ?? .start) instructions, index \(size >> 20) MiB")
         }
         let clock = ContinuousClock()
         for round in 1...Self.soakRounds {
@@ -135,7 +138,7 @@ import Testing
                 try stage.play(
                     timeline, machine, count: moves / GDBSubject.all.count, seed: UInt64(round * 7919 + number * 104_729))
             }
-            print("round \(round): \(moves) moves in \(clock.now - start)")
+            Self.say("round \(round): \(moves) moves in \(clock.now - start)")
         }
     }
 }

@@ -176,6 +176,13 @@ import Testing
         let physical = try #require(machine.physicalAddress(of: stack &- 1800))
         let edits = [
             Edit.memory(address: physical, bytes: [1, 2, 3, 4]), Edit.register(number: 46, bytes: Array(0..<16)),
+            // CR2, ST(2), the tag word, and the limit that DS has.
+            Edit.register(number: 22, bytes: Array(1...8)), Edit.register(number: 58, bytes: Array(0..<10) + [0, 0, 0, 0, 0, 0]),
+            Edit.register(number: 66, bytes: [0x55, 0xAA, 0, 0, 0, 0, 0, 0]),
+            Edit.register(number: 51, bytes: [0, 0, 0x93, 0, 0xFF, 0xFF] + Array(repeating: 0, count: 10)),
+            // Numbers that there are not, and a CR0 that cannot be: nothing changes.
+            Edit.register(number: 500, bytes: Array(repeating: 1, count: 8)),
+            Edit.register(number: 21, bytes: Array(repeating: 0xFF, count: 8)),
         ]
         for edit in edits { #expect(try timeline.edit(edit) == nil) }
         #expect(machine.digests() != untouched)
@@ -209,6 +216,70 @@ import Testing
         #expect(replayed.digests() == changed)
         #expect(try branch.seek(to: .never) == .end(.poweredOff))
         #expect(replayed.digests() == atEnd)
+    }
+
+    /// Registers of all kinds are written on a recording, read back, and are what they were after any move; what software
+    /// could not have written is refused.
+    @Test(.enabled(if: isGuestHere, comment))
+    func registersOnARecording() throws {
+        let run = try #require(RecordedRun.of(.inputs))
+        let (timeline, machine) = try run.timeline()
+        _ = try timeline.seek(to: Place(1_000_000_000))
+        while timeline.place.phase > 0 || machine.cpu.state.pointee.cpl != 0 { _ = try timeline.stepForward() }
+        let session = GDBSession(
+            .recording(timeline), target: machine, monitor: Monitor(describeEvent: { _, _ in "" }),
+            architecture: "i386:x86-64")
+        func send(_ text: String) -> GDBSession.Reply { session.handle(Array(text.utf8)) }
+        func packet(_ name: String, _ value: String) throws -> GDBSession.Reply {
+            let number = try #require(session.registers.firstIndex { $0.name == name })
+            return send("P\(String(number, radix: 16))=\(value)")
+        }
+        let before = machine.digests()
+        let untouched = send("g")
+        let cr0 = machine.cpu.state.pointee.cr0
+        func hex(_ value: UInt64) -> String { Hex.text((0..<8).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }) }
+        let values = [
+            ("rax", "0102030405060708"), ("r15", "1112131415161718"), ("eflags", "d70e0000"), ("ds", "2b000000"),
+            ("es", "18000000"), ("fs", "00000000"), ("cs", "10000000"), ("ss", "18000000"), ("st0", "00000000000000c0ff3f"),
+            ("st7", "0000000000000080ffbf"), ("fctrl", "7f030000"), ("fstat", "00380000"), ("ftag", "ff3f0000"),
+            ("fiseg", "10000000"), ("fioff", "78563412"), ("foseg", "18000000"), ("fooff", "21436587"), ("fop", "d9070000"),
+            ("xmm3", "000102030405060708090a0b0c0d0e0f"), ("mxcsr", "801f0000"), ("fs_base", "00100000000000ff"),
+            ("cr0", hex(cr0 ^ 1 << 3)), ("cr2", "f0debc9a78563412"), ("cr3", hex(machine.cpu.state.pointee.cr3 &+ 0)),
+            ("cr4", hex(machine.cpu.state.pointee.cr4 ^ 1 << 2)), ("efer", hex(machine.cpu.state.pointee.efer)),
+            ("gdt_limit", "7f000000"), ("idt_limit", "ff0f0000"), ("k_gs_base", "001000000080ffff"), ("tr", "40000000"),
+            ("ldtr", "00000000"), ("gdt_base", hex(machine.cpu.state.pointee.gdtBase)),
+        ]
+        // The stack's registers before its top moves, and FS before its base.
+        for (name, value) in values {
+            #expect(try packet(name, value) == .text("OK"), "\(name)")
+            let number = try #require(session.registers.firstIndex { $0.name == name })
+            #expect(send("p\(String(number, radix: 16))") == .text(value), "\(name)")
+        }
+        #expect(machine.cpu.state.pointee.segments[3].dpl == 3)
+        #expect(machine.cpu.state.pointee.fpu.tagValid == 0x80)
+        let refused = [
+            ("cs", "33000000"), ("cs", "00000000"), ("ss", "2b000000"), ("ds", "f8ff0000"), ("ds", "18000100"), ("tr", "10000000"),
+            ("ldtr", "40000000"), ("cr0", "1000000000000000"), ("cr4", "ffffffffffffffff"), ("efer", "0000000000000000"),
+            ("cr3", "ffffffffffffff7f"), ("gdt_base", "0000000000000080"), ("idt_limit", "00000100"), ("cpl", "03000000"),
+            ("cr8", "0100000000000000"),
+        ]
+        for (name, value) in refused {
+            guard case .text(let reply) = try packet(name, value) else { continue }
+            #expect(reply.hasPrefix("E."), "\(name) = \(value): \(reply)")
+        }
+        // All at once: those that differ are written.
+        guard case .text(let all) = untouched else { return #expect(Bool(false)) }
+        guard case .text(let reply) = send("G" + all) else { return #expect(Bool(false)) }
+        #expect(reply == "OK" || reply.hasPrefix("E."))
+        #expect(send("bs") != .text(""))
+        #expect(send("s") != .text(""))
+        #expect(send("g") == untouched)
+        #expect(machine.digests() == before)
+        // And a recording that goes on from here is not disturbed by them.
+        _ = try timeline.seek(to: Place(timeline.place.position + 5_000_000))
+        let (other, otherMachine) = try run.timeline()
+        _ = try other.seek(to: timeline.place)
+        #expect(otherMachine.digests() == machine.digests())
     }
 
     /// gdb's packets on a live run: writes, and the refusals that a recording needs.

@@ -188,8 +188,13 @@ build_tests() {
     emu=$(cd "$root" && swift build "${build[@]}" --show-bin-path)/emu
 }
 
-# The release build. Prints nothing but warnings and errors; the program is $emu afterwards.
+# The release build. Prints nothing but warnings and errors; the program is $emu afterwards. If EMU names a program, that is
+# used, and nothing is built.
 build_release() {
+    if [ -n "${EMU:-}" ]; then
+        emu=$EMU
+        return
+    fi
     need libzstd-dev pkg-config cpio
     say "building (swift build -c release)"
     (cd "$root" && swift build -c release --product emu) >&2

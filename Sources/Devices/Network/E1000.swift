@@ -83,12 +83,25 @@ package final class E1000: PCIFunction, NetworkCard {
     private static let mostBytesAtOnce = 1 << 18
 
     package let name: String
+    /// Bits of registers (8254x manual, 13.4).
+    private static let fields: [String: String] = {
+        let interrupts = "TXDW TXQE LSC RXSEQ RXDMT0 - RXO RXT0 - MDAC"
+        return [
+            "CTRL": "FD - PRIOR LRST - ASDE SLU ILOS SPEED:2=10/100/1000 - FRCSPD FRCDPX -:13 RST RFCE TFCE - VME PHYRST",
+            "STATUS": "FD LU FUNCTION:2 TXOFF TBI SPEED:2=10/100/1000",
+            "EECD": "SK CS DI DO FWE:2 REQ GNT PRES", "EERD": "START -:3 DONE -:3 ADDRESS:8 DATA:16",
+            "MDIC": "DATA:16 REGISTER:5 PHY:5 OP:2=0/write/read R I E",
+            "ICR": interrupts, "ICS": interrupts, "IMS": interrupts, "IMC": interrupts,
+            "RCTL": "- EN SBP UPE MPE LPE LBM:2 RDMTS:2 -:2 MO:2 - BAM BSIZE:2 VFE CFIEN CFI - DPF PMCF - BSEX SECRC",
+            "TCTL": "- EN - PSP CT:8 COLD:10 SWXOFF - RTLC",
+        ]
+    }()
     private static let registerNames = [
         (0x00, "CTRL"), (0x08, "STATUS"), (0x10, "EECD"), (0x14, "EERD"), (0x20, "MDIC"), (0xC0, "ICR"), (0xC4, "ITR"),
         (0xC8, "ICS"), (0xD0, "IMS"), (0xD8, "IMC"), (0x100, "RCTL"), (0x400, "TCTL"), (0x1000, "PBA"), (0x2800, "RDBAL"),
         (0x2804, "RDBAH"), (0x2808, "RDLEN"), (0x2810, "RDH"), (0x2818, "RDT"), (0x3800, "TDBAL"), (0x3804, "TDBAH"),
         (0x3808, "TDLEN"), (0x3810, "TDH"), (0x3818, "TDT"),
-    ].map { RegisterName(UInt64($0.0), $0.1, length: 4) }
+    ].map { RegisterName(UInt64($0.0), $0.1, length: 4, fields: fields[$0.1] ?? "", contents: $0.1.contains("DBA") ? .address : .value) }
     package var regions: [Region] {
         [
             configuration.region(0, registers: Self.registerNames),

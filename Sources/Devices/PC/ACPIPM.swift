@@ -50,8 +50,10 @@ package final class ACPIPM: Device, HostReceiver {
     /// Where the block is after a reset.
     package static let defaultBase: UInt16 = 0xB000
     private static let registers = [
-        RegisterName(0, "PM1-STS", length: 2), RegisterName(2, "PM1-EN", length: 2),
-        RegisterName(4, "PM1-CNT", length: 2), RegisterName(8, "PM-TMR", length: 4),
+        RegisterName(0, "PM1-STS", length: 2, fields: "TMR -:3 BM GBL -:2 PWRBTN SLPBTN RTC -:4 WAK"),
+        RegisterName(2, "PM1-EN", length: 2, fields: "TMR -:4 GBL -:2 PWRBTN SLPBTN RTC"),
+        RegisterName(4, "PM1-CNT", length: 2, fields: "SCI BMRLD GBLRLS -:7 SLPTYP:3 SLPEN"),
+        RegisterName(8, "PM-TMR", length: 4, contents: .time),
     ]
     package var regions: [Region] {
         [Region(.port, base: UInt64(state.base), size: state.base == 0 ? 0 : 0x40, registers: Self.registers)] + Self.fixedRegions

@@ -161,7 +161,13 @@ package final class DMA8237: Device {
             "ADDR0", "COUNT0", "ADDR1", "COUNT1", "ADDR2", "COUNT2", "ADDR3", "COUNT3", "STATUS/COMMAND", "REQUEST",
             "MASK", "MODE", "CLEAR-FF", "MASTER-CLEAR", "CLEAR-MASK", "ALL-MASK",
         ]
-        return names.enumerated().map { RegisterName(UInt64($0) * stride, $1, length: stride) }
+        let fields = [8: "TC0 TC1 TC2 TC3 REQ0 REQ1 REQ2 REQ3", 11: "CHANNEL:2 KIND:2=verify/write/read/3 AUTO DOWN MODE:2"]
+        return names.enumerated().map { number, name in
+            let list = fields[number] ?? ""
+            return RegisterName(
+                UInt64(number) * stride, name, length: stride, fields: list,
+                written: number == 8 ? "MTM HOLD OFF COMPRESSED ROTATING EXTENDED DREQ DACK" : list)
+        }
     }
 }
 

@@ -68,12 +68,16 @@ package final class HPET: Device, InterruptSink {
         Region(
             .memory, base: HPET.base, size: 0x400,
             registers: [
-                RegisterName(0x00, "CAPABILITIES", length: 8), RegisterName(0x10, "CONFIG", length: 8),
-                RegisterName(0x20, "STATUS", length: 8), RegisterName(0xF0, "COUNTER", length: 8),
+                RegisterName(0x00, "CAPABILITIES", length: 8, fields: "REV:8 LAST:5 WIDE - LEGACY VENDOR:16 PERIOD:32"),
+                RegisterName(0x10, "CONFIG", length: 8, fields: "ENABLE LEGACY"),
+                RegisterName(0x20, "STATUS", length: 8, fields: "T0 T1 T2"),
+                RegisterName(0xF0, "COUNTER", length: 8, contents: .time),
             ] + (0..<UInt64(HPET.count)).flatMap {
                 [
-                    RegisterName(0x100 + $0 * 0x20, "T\($0)-CONFIG", length: 8),
-                    RegisterName(0x108 + $0 * 0x20, "T\($0)-COMPARATOR", length: 8),
+                    RegisterName(
+                        0x100 + $0 * 0x20, "T\($0)-CONFIG", length: 8,
+                        fields: "- LEVEL INT PERIODIC PERCAP WIDECAP SET - MODE32 ROUTE:5 FSB FSBCAP"),
+                    RegisterName(0x108 + $0 * 0x20, "T\($0)-COMPARATOR", length: 8, contents: .time),
                 ]
             })
     ]

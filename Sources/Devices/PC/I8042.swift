@@ -61,7 +61,7 @@ package final class I8042: Device {
     package let name = "ps2"
     package let regions: [Region] = [
         Region(.port, base: 0x60, size: 1, registers: [RegisterName(0, "DATA")]),
-        Region(.port, base: 0x64, size: 1, registers: [RegisterName(0, "STATUS/COMMAND")]),
+        Region(.port, base: 0x64, size: 1, registers: [RegisterName(0, "STATUS/COMMAND", fields: "OBF IBF SYS A2 INH MOBF TO PERR", written: "")]),
     ]
     package private(set) var state = State()
     private let keyboardIRQ: IRQLine

@@ -104,21 +104,34 @@ package final class LocalAPIC: Device {
     private static let masked: UInt32 = 1 << 16
 
     package let name = "lapic"
+    /// Of a local vector table entry.
+    private static let lvt = "VECTOR:8 MODE:3=fixed/1/SMI/3/NMI/INIT/6/ExtINT - PENDING LOW RIRR LEVEL MASKED"
     package let regions = [
         Region(
             .memory, base: 0xFEE0_0000, size: 0x1000,
             registers: [
-                RegisterName(0x20, "ID", length: 16), RegisterName(0x30, "VERSION", length: 16),
-                RegisterName(0x80, "TPR", length: 16), RegisterName(0xA0, "PPR", length: 16),
+                RegisterName(0x20, "ID", length: 16, fields: "-:24 ID:8"),
+                RegisterName(0x30, "VERSION", length: 16, fields: "VERSION:8 -:8 MAXLVT:8"),
+                RegisterName(0x80, "TPR", length: 16, fields: "SUB:4 CLASS:4"),
+                RegisterName(0xA0, "PPR", length: 16, fields: "SUB:4 CLASS:4"),
                 RegisterName(0xB0, "EOI", length: 16), RegisterName(0xD0, "LDR", length: 16),
-                RegisterName(0xE0, "DFR", length: 16), RegisterName(0xF0, "SVR", length: 16),
+                RegisterName(0xE0, "DFR", length: 16),
+                RegisterName(0xF0, "SVR", length: 16, fields: "VECTOR:8 ENABLE FOCUS"),
                 RegisterName(0x100, "ISR", length: 128), RegisterName(0x180, "TMR", length: 128),
-                RegisterName(0x200, "IRR", length: 128), RegisterName(0x280, "ESR", length: 16),
-                RegisterName(0x300, "ICR-LOW", length: 16), RegisterName(0x310, "ICR-HIGH", length: 16),
-                RegisterName(0x320, "LVT-TIMER", length: 16), RegisterName(0x330, "LVT-THERMAL", length: 16),
-                RegisterName(0x340, "LVT-PERF", length: 16), RegisterName(0x350, "LVT-LINT0", length: 16),
-                RegisterName(0x360, "LVT-LINT1", length: 16), RegisterName(0x370, "LVT-ERROR", length: 16),
-                RegisterName(0x380, "TIMER-INIT", length: 16), RegisterName(0x390, "TIMER-CUR", length: 16),
+                RegisterName(0x200, "IRR", length: 128), 
+                RegisterName(0x280, "ESR", length: 16, fields: "SCE RCE SAE RAE - SIV RIV IRA"),
+                RegisterName(
+                    0x300, "ICR-LOW", length: 16,
+                    fields: "VECTOR:8 MODE:3=fixed/lowest/SMI/3/NMI/INIT/SIPI/7 LOGICAL BUSY - ASSERT LEVEL -:2 DEST:2=/self/all/others"),
+                RegisterName(0x310, "ICR-HIGH", length: 16, fields: "-:24 DEST:8"),
+                RegisterName(0x320, "LVT-TIMER", length: 16, fields: "VECTOR:8 -:4 PENDING -:3 MASKED MODE:2=oneshot/periodic/deadline"),
+                RegisterName(0x330, "LVT-THERMAL", length: 16),
+                RegisterName(0x340, "LVT-PERF", length: 16, fields: LocalAPIC.lvt),
+                RegisterName(0x350, "LVT-LINT0", length: 16, fields: LocalAPIC.lvt),
+                RegisterName(0x360, "LVT-LINT1", length: 16, fields: LocalAPIC.lvt),
+                RegisterName(0x370, "LVT-ERROR", length: 16, fields: "VECTOR:8 -:4 PENDING -:3 MASKED"),
+                RegisterName(0x380, "TIMER-INIT", length: 16, contents: .time),
+                RegisterName(0x390, "TIMER-CUR", length: 16, contents: .time),
                 RegisterName(0x3E0, "TIMER-DIV", length: 16),
             ])
     ]

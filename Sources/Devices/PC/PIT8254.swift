@@ -134,10 +134,11 @@ package final class PIT8254: Device {
         Region(
             .port, base: 0x40, size: 4,
             registers: [
-                RegisterName(0, "COUNTER0"), RegisterName(1, "COUNTER1"), RegisterName(2, "COUNTER2"),
-                RegisterName(3, "CONTROL"),
+                RegisterName(0, "COUNTER0", contents: .time), RegisterName(1, "COUNTER1", contents: .time),
+                RegisterName(2, "COUNTER2", contents: .time),
+                RegisterName(3, "CONTROL", fields: "BCD MODE:3 RW:2=latch/low/high/both SC:2=0/1/2/back"),
             ]),
-        Region(.port, base: 0x61, size: 1, registers: [RegisterName(0, "PORT-B")]),
+        Region(.port, base: 0x61, size: 1, registers: [RegisterName(0, "PORT-B", fields: "GATE2 SPKR -:2 REFRESH OUT2", contents: .time)]),
     ]
     package private(set) var state = State()
     private let irq: IRQLine

@@ -13,7 +13,7 @@ package final class PanicPort: Device {
 
     package static let port: UInt16 = 0x505
     package let name = "pvpanic"
-    package let regions = [Region(.port, base: UInt64(PanicPort.port), size: 1, registers: [RegisterName(0, "EVENT")])]
+    package let regions = [Region(.port, base: UInt64(PanicPort.port), size: 1, registers: [RegisterName(0, "EVENT", fields: "PANICKED CRASHLOADED")])]
     package private(set) var state = State()
     private let channel: any HostChannel
 

@@ -35,7 +35,8 @@ package final class ParallelPort: Device {
         regions = [
             Region(
                 .port, base: base, size: 3,
-                registers: [RegisterName(0, "DATA"), RegisterName(1, "STATUS"), RegisterName(2, "CONTROL")])
+                registers: [RegisterName(0, "DATA"), RegisterName(1, "STATUS", fields: "-:3 NERROR SELECT PAPEROUT NACK NBUSY"),
+                    RegisterName(2, "CONTROL", fields: "STROBE AUTOFEED NINIT SELECTIN IRQEN")])
         ]
     }
 

@@ -39,6 +39,14 @@ package final class RTC146818: Device {
         static let hoursAlarm = 0x05, weekday = 0x06, day = 0x07, month = 0x08, year = 0x09
         static let a = 0x0A, b = 0x0B, c = 0x0C, d = 0x0D, century = 0x32
     }
+    /// The name of a cell of the CMOS memory.
+    package static func cellName(_ index: Int) -> String {
+        let names = [
+            "SECONDS", "SECONDS-ALARM", "MINUTES", "MINUTES-ALARM", "HOURS", "HOURS-ALARM", "WEEKDAY", "DAY", "MONTH", "YEAR",
+            "A", "B", "C", "D",
+        ]
+        return names.indices.contains(index) ? names[index] : index == Register.century ? "CENTURY" : "\(index)"
+    }
     /// Bits of register B and of register C.
     private enum Bit {
         static let set: UInt8 = 0x80, periodic: UInt8 = 0x40, alarm: UInt8 = 0x20, update: UInt8 = 0x10
@@ -52,7 +60,7 @@ package final class RTC146818: Device {
 
     package let name = "rtc"
     package let regions = [
-        Region(.port, base: 0x70, size: 2, registers: [RegisterName(0, "CMOS-INDEX"), RegisterName(1, "CMOS-DATA")])
+        Region(.port, base: 0x70, size: 2, registers: [RegisterName(0, "CMOS-INDEX", fields: "INDEX:7 NMIOFF"), RegisterName(1, "CMOS-DATA", contents: .time)])
     ]
     package private(set) var state = State()
     private let irq: IRQLine

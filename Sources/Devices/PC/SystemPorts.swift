@@ -23,7 +23,7 @@ package final class SystemPorts: Device {
 
     package let name = "system"
     package let regions: [Region] = [
-        Region(.port, base: 0x92, size: 1, registers: [RegisterName(0, "SYSCTL-A")]),
+        Region(.port, base: 0x92, size: 1, registers: [RegisterName(0, "SYSCTL-A", fields: "RESET A20")]),
         Region(.port, base: 0x80, size: 1, registers: [RegisterName(0, "POST")]),
         Region(.port, base: 0xE9, size: 1, registers: [RegisterName(0, "DEBUG-E9")]),
         Region(.port, base: 0x402, size: 1, registers: [RegisterName(0, "DEBUG-402")]),

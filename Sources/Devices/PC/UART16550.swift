@@ -77,8 +77,14 @@ package final class UART16550: Device, HostReceiver {
             Region(
                 .port, base: base, size: 8,
                 registers: [
-                    RegisterName(0, "RBR/THR"), RegisterName(1, "IER"), RegisterName(2, "IIR/FCR"),
-                    RegisterName(3, "LCR"), RegisterName(4, "MCR"), RegisterName(5, "LSR"), RegisterName(6, "MSR"),
+                    RegisterName(0, "RBR/THR"), RegisterName(1, "IER", fields: "ERBFI ETBEI ELSI EDSSI"),
+                    RegisterName(
+                        2, "IIR/FCR", fields: "NONE ID:3=MSR/THRE/RDA/LSR/4/5/TIMEOUT/7 -:2 FIFOE:2",
+                        written: "FIFOE RFIFOR XFIFOR DMA -:2 TRIGGER:2=1/4/8/14"),
+                    RegisterName(3, "LCR", fields: "WLS:2=5/6/7/8 STB PEN EPS SP BREAK DLAB"),
+                    RegisterName(4, "MCR", fields: "DTR RTS OUT1 OUT2 LOOP"),
+                    RegisterName(5, "LSR", fields: "DR OE PE FE BI THRE TEMT ERR"),
+                    RegisterName(6, "MSR", fields: "DCTS DDSR TERI DDCD CTS DSR RI DCD"),
                     RegisterName(7, "SCR"),
                 ])
         ]

@@ -16,6 +16,22 @@ package struct PCIConfiguration {
         package var region: Int
     }
 
+    /// The registers of a function with header type 0 (PCI Local Bus 2.1, 6.1).
+    package static let registers = [
+        RegisterName(0x00, "VENDOR", length: 2), RegisterName(0x02, "DEVICE", length: 2),
+        RegisterName(0x04, "COMMAND", length: 2), RegisterName(0x06, "STATUS", length: 2),
+        RegisterName(0x08, "REVISION"),
+        RegisterName(0x09, "CLASS", length: 3), RegisterName(0x0C, "CACHE-LINE"), RegisterName(0x0D, "LATENCY"),
+        RegisterName(0x0E, "HEADER"), RegisterName(0x0F, "BIST"), RegisterName(0x10, "BAR0", length: 4),
+        RegisterName(0x14, "BAR1", length: 4), RegisterName(0x18, "BAR2", length: 4),
+        RegisterName(0x1C, "BAR3", length: 4),
+        RegisterName(0x20, "BAR4", length: 4), RegisterName(0x24, "BAR5", length: 4),
+        RegisterName(0x28, "CARDBUS", length: 4),
+        RegisterName(0x2C, "SUBSYSTEM-VENDOR", length: 2), RegisterName(0x2E, "SUBSYSTEM", length: 2),
+        RegisterName(0x30, "ROM", length: 4), RegisterName(0x34, "CAPABILITIES"), RegisterName(0x3C, "INTERRUPT-LINE"),
+        RegisterName(0x3D, "INTERRUPT-PIN"), RegisterName(0x3E, "MIN-GRANT"), RegisterName(0x3F, "MAX-LATENCY"),
+    ]
+
     /// The registers as they read.
     package private(set) var bytes = [UInt8](repeating: 0, count: 256)
     /// Bits that software may change.

@@ -47,7 +47,9 @@ package final class PCIHost: PCIFunction {
 
     package let name = "pci"
     package let regions: [Region] = [
-        Region(.port, base: 0xCF8, size: 4, registers: [RegisterName(0, "CONFADD", length: 4)]),
+        Region(.port, base: 0xCF8, size: 4, registers: [
+            RegisterName(0, "CONFADD", length: 4, fields: "-:2 REGISTER:6 FUNCTION:3 DEVICE:5 BUS:8 -:7 ENABLE"),
+        ]),
         Region(.port, base: 0xCFC, size: 4, registers: [RegisterName(0, "CONFDATA", length: 4)]),
     ]
     package private(set) var state = State()

@@ -32,12 +32,17 @@ package final class AHCI: PCIFunction {
     package let name: String
     private static let registers: [RegisterName] = {
         let ports = (0..<portCount).flatMap { port in
-            AHCIPort.registerNames.map { offset, name in
-                RegisterName(Register.ports + UInt64(port) * 0x80 + offset, "P\(port)\(name)", length: 4)
+            AHCIPort.registerNames.map { register in
+                RegisterName(
+                    Register.ports + UInt64(port) * 0x80 + register.offset, "P\(port)\(register.name)", length: 4,
+                    fields: register.fields, contents: register.offset < 0x10 ? .address : .value)
             }
         }
         return [
-            RegisterName(0, "CAP", length: 4), RegisterName(4, "GHC", length: 4), RegisterName(8, "IS", length: 4),
+            RegisterName(
+                0, "CAP", length: 4,
+                fields: "NP:5 SXS EMS CCCS NCS:5 PSC SSC PMD FBSS SPM SAM - ISS:4 SCLO SAL SALP SSS SMPS SSNTF SNCQ S64A"),
+            RegisterName(4, "GHC", length: 4, fields: "HR IE MRSM -:28 AE"), RegisterName(8, "IS", length: 4),
             RegisterName(12, "PI", length: 4), RegisterName(16, "VS", length: 4),
         ] + ports
     }()

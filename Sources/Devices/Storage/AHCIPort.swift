@@ -75,10 +75,14 @@ package final class AHCIPort {
     }
 
     /// Registers of a port (AHCI 1.3.1, 3.3).
-    static let registerNames: [(UInt64, String)] = [
-        (0x00, "CLB"), (0x04, "CLBU"), (0x08, "FB"), (0x0C, "FBU"), (0x10, "IS"), (0x14, "IE"), (0x18, "CMD"),
-        (0x20, "TFD"), (0x24, "SIG"), (0x28, "SSTS"), (0x2C, "SCTL"), (0x30, "SERR"), (0x34, "SACT"), (0x38, "CI"),
+    static let registerNames: [(offset: UInt64, name: String, fields: String)] = [
+        (0x00, "CLB", ""), (0x04, "CLBU", ""), (0x08, "FB", ""), (0x0C, "FBU", ""), (0x10, "IS", interruptFields),
+        (0x14, "IE", interruptFields),
+        (0x18, "CMD", "ST SUD POD CLO FRE -:3 CCS:5 MPSS FR CR CPS PMA HPCP MPSP CPD ESP FBSCP APSTE ATAPI DLAE ALPE ASP ICC:4"),
+        (0x20, "TFD", "ERR -:2 DRQ -:3 BSY ERROR:8"), (0x24, "SIG", ""), (0x28, "SSTS", "DET:4 SPD:4 IPM:4"),
+        (0x2C, "SCTL", "DET:4 SPD:4 IPM:4"), (0x30, "SERR", ""), (0x34, "SACT", ""), (0x38, "CI", ""),
     ]
+    private static let interruptFields = "DHR PS DS SDB UF DP PC DMP -:14 PRC IPM OF - INF IF HBD HBF TFE CPD"
     /// Bits of PxIS.
     enum Interrupt {
         static let registerFIS: UInt32 = 1 << 0

@@ -117,13 +117,15 @@ package final class FloppyController: Device, HostReceiver {
     }
 
     private static let registers = [
-        RegisterName(0, "SRA"), RegisterName(1, "SRB"), RegisterName(2, "DOR"), RegisterName(3, "TDR"),
-        RegisterName(4, "MSR/DSR"), RegisterName(5, "FIFO"),
+        RegisterName(0, "SRA"), RegisterName(1, "SRB"),
+        RegisterName(2, "DOR", fields: "DRIVE:2 NRESET DMAEN MOT0 MOT1 MOT2 MOT3"), RegisterName(3, "TDR"),
+        RegisterName(4, "MSR/DSR", fields: "ACT0 ACT1 ACT2 ACT3 CB NDMA DIO RQM", written: "RATE:2=500/300/250/1000 PRECOMP:3 - PD RESET"),
+        RegisterName(5, "FIFO"),
     ]
     package let name = "floppy"
     package let regions: [Region] = [
         Region(.port, base: 0x3F0, size: 6, registers: FloppyController.registers),
-        Region(.port, base: 0x3F7, size: 1, registers: [RegisterName(0, "DIR/CCR")]),
+        Region(.port, base: 0x3F7, size: 1, registers: [RegisterName(0, "DIR/CCR", fields: "-:7 DSKCHG", written: "RATE:2=500/300/250/1000")]),
     ]
     package internal(set) var state = State()
     /// Drives 0 and 1; nil for a drive without a disk.

@@ -16,22 +16,34 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     }
 
     private enum Place: Int { case command0, control0, command1, control1, busMaster }
+    private static let status = "ERR IDX CORR DRQ DSC DF DRDY BSY"
+    private static let masterStatus = "ACTIVE ERROR IRQ -:2 DMA0 DMA1"
+    private static let controlRegisters = [
+        RegisterName(0, "ALTSTATUS/CONTROL", fields: status, written: "- NIEN SRST -:4 HOB"),
+    ]
     private static let commandRegisters = [
-        RegisterName(0, "DATA"), RegisterName(1, "ERROR/FEATURES"), RegisterName(2, "COUNT"), RegisterName(3, "LBALOW"),
-        RegisterName(4, "LBAMID"), RegisterName(5, "LBAHIGH"), RegisterName(6, "DEVICE"), RegisterName(7, "STATUS/COMMAND"),
+        RegisterName(0, "DATA"),
+        RegisterName(1, "ERROR/FEATURES", fields: "AMNF TK0NF ABRT MCR IDNF MC UNC ICRC", written: ""),
+        RegisterName(2, "COUNT"),
+        RegisterName(3, "LBALOW"),
+        RegisterName(4, "LBAMID"), RegisterName(5, "LBAHIGH"),
+        RegisterName(6, "DEVICE", fields: "HEAD:4 DEV - LBA"),
+        RegisterName(7, "STATUS/COMMAND", fields: status, written: ""),
     ]
     private static let busMasterRegisters = [
-        RegisterName(0, "BMICP"), RegisterName(2, "BMISP"), RegisterName(4, "BMIDTPP", length: 4),
-        RegisterName(8, "BMICS"), RegisterName(10, "BMISS"), RegisterName(12, "BMIDTPS", length: 4),
+        RegisterName(0, "BMICP", fields: "START -:2 TOMEM"), RegisterName(2, "BMISP", fields: masterStatus),
+        RegisterName(4, "BMIDTPP", length: 4, contents: .address),
+        RegisterName(8, "BMICS", fields: "START -:2 TOMEM"), RegisterName(10, "BMISS", fields: masterStatus),
+        RegisterName(12, "BMIDTPS", length: 4, contents: .address),
     ]
 
     package let name = "piix3-ide"
     package var regions: [Region] {
         [
             Region(.port, base: 0x1F0, size: 8, registers: Self.commandRegisters),
-            Region(.port, base: 0x3F6, size: 1, registers: [RegisterName(0, "ALTSTATUS/CONTROL")]),
+            Region(.port, base: 0x3F6, size: 1, registers: Self.controlRegisters),
             Region(.port, base: 0x170, size: 8, registers: Self.commandRegisters),
-            Region(.port, base: 0x376, size: 1, registers: [RegisterName(0, "ALTSTATUS/CONTROL")]),
+            Region(.port, base: 0x376, size: 1, registers: Self.controlRegisters),
             configuration.region(4, registers: Self.busMasterRegisters),
         ]
     }

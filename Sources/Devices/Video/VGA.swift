@@ -88,12 +88,15 @@ package final class VGA: Device {
             registers: [
                 RegisterName(0x04, "CRTC-INDEX(mono)"), RegisterName(0x05, "CRTC-DATA(mono)"),
                 RegisterName(0x0A, "STATUS-1(mono)"), RegisterName(0x10, "ATTR-INDEX/DATA"),
-                RegisterName(0x11, "ATTR-DATA"), RegisterName(0x12, "STATUS-0/MISC"), RegisterName(0x13, "VGA-ENABLE"),
+                RegisterName(0x11, "ATTR-DATA"),
+                RegisterName(0x12, "STATUS-0/MISC", fields: "-:4 SENSE -:2 CRTINT", written: "COLOUR RAM CLOCK:2 - PAGE HPOL VPOL"),
+                RegisterName(0x13, "VGA-ENABLE"),
                 RegisterName(0x14, "SEQ-INDEX"), RegisterName(0x15, "SEQ-DATA"), RegisterName(0x16, "DAC-MASK"),
                 RegisterName(0x17, "DAC-STATE/READ-INDEX"), RegisterName(0x18, "DAC-WRITE-INDEX"),
                 RegisterName(0x19, "DAC-DATA"), RegisterName(0x1A, "FEATURE"), RegisterName(0x1C, "MISC"),
                 RegisterName(0x1E, "GFX-INDEX"), RegisterName(0x1F, "GFX-DATA"), RegisterName(0x24, "CRTC-INDEX"),
-                RegisterName(0x25, "CRTC-DATA"), RegisterName(0x2A, "STATUS-1/FEATURE"),
+                RegisterName(0x25, "CRTC-DATA"),
+                RegisterName(0x2A, "STATUS-1/FEATURE", fields: "DISABLED -:2 VRETRACE", written: ""),
             ]),
         Region(
             .port, base: 0x1CE, size: 4,

@@ -98,20 +98,32 @@ package final class VirtioPCI: PCIFunction, VirtioTransport {
         state = State(Self.makeConfiguration(function, isModern), function.queueSizes)
     }
 
+    /// Bits of the device's status (virtio 1.1, 2.1).
+    private static let statusFields = "ACKNOWLEDGE DRIVER DRIVER-OK FEATURES-OK -:2 NEEDS-RESET FAILED"
     private static let portRegisters = [
         RegisterName(0, "DEVICE-FEATURES", length: 4), RegisterName(4, "DRIVER-FEATURES", length: 4),
-        RegisterName(8, "QUEUE-PAGE", length: 4), RegisterName(12, "QUEUE-SIZE", length: 2),
-        RegisterName(14, "QUEUE-SELECT", length: 2), RegisterName(16, "NOTIFY", length: 2), RegisterName(18, "STATUS"),
-        RegisterName(19, "ISR"), RegisterName(20, "CONFIG", length: 108),
+        RegisterName(8, "QUEUE-PAGE", length: 4, contents: .address), RegisterName(12, "QUEUE-SIZE", length: 2),
+        RegisterName(14, "QUEUE-SELECT", length: 2), RegisterName(16, "NOTIFY", length: 2),
+        RegisterName(18, "STATUS", fields: statusFields), RegisterName(19, "ISR", fields: "QUEUE CONFIG"),
+        RegisterName(20, "CONFIG", length: 108),
+    ]
+    private static let messageRegisters = [
+        RegisterName(0, "MSIX-TABLE", length: MSIX.pendingOffset),
+        RegisterName(MSIX.pendingOffset, "MSIX-PENDING", length: 8),
     ]
     private static let memoryRegisters =
-        commonFields.map { RegisterName($0.offset, $0.name, length: UInt64($0.width)) } + [
-            RegisterName(0x1000, "ISR"), RegisterName(0x2000, "CONFIG", length: 64),
+        commonFields.map {
+            RegisterName(
+                $0.offset, $0.name, length: UInt64($0.width), fields: $0.name == "STATUS" ? statusFields : "",
+                contents: $0.width == 8 ? .address : .value)
+        } + [
+            RegisterName(0x1000, "ISR", fields: "QUEUE CONFIG"), RegisterName(0x2000, "CONFIG", length: 64),
             RegisterName(0x3000, "NOTIFY", length: 256),
         ]
     package var regions: [Region] {
         [
-            configuration.region(0, registers: Self.portRegisters), configuration.region(1),
+            configuration.region(0, registers: Self.portRegisters),
+            configuration.region(1, registers: Self.messageRegisters),
             configuration.region(4, registers: Self.memoryRegisters),
         ]
     }

@@ -60,14 +60,14 @@ extension FPUState {
     }
 
     /// After the control word or the flags were written: ES and B are what they say.
-    mutating func updatePending() {
+    package mutating func updatePending() {
         let waiting = status & ~control & 0x3F != 0
         let bits = Status.pending | Status.busy
         status = waiting ? status | bits : status & ~bits
     }
 
     /// The 16-bit tag word: 00 valid, 01 zero, 10 special, 11 empty.
-    var tagWord: UInt16 {
+    package var tagWord: UInt16 {
         get {
             var word: UInt16 = 0
             for physical in 0..<8 {

@@ -33,7 +33,7 @@ extension X87Helpers {
 
 extension FPUState {
     /// FLDCW. Reserved bits read as they do on processors: bit 6 as one, the others as zero.
-    mutating func setControl(_ value: UInt16) {
+    package mutating func setControl(_ value: UInt16) {
         control = value & 0x1F3F | 0x40
         updatePending()
     }

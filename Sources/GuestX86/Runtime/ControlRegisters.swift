@@ -1,20 +1,25 @@
 import CPUCore
 
 extension X86CPU {
-    /// MOV to CR0 (SDM volume 2, MOV to control registers).
+    /// What MOV to CR0 does not answer with #GP (SDM volume 2, MOV to control registers).
+    func allowsCR0(_ value: UInt64) -> Bool {
+        if value >> 32 != 0 || value & CR0.pg != 0 && value & CR0.pe == 0 { return false }
+        if value & CR0.nw != 0, value & CR0.cd == 0 { return false }
+        let isPaged = state.pointee.cr0 & CR0.pg != 0
+        if value & CR0.pg != 0, !isPaged, state.pointee.efer & EFER.lme != 0 {
+            return state.pointee.cr4 & CR4.pae != 0 && !state.pointee.segments[1].isLong
+        }
+        return value & CR0.pg != 0 || !isPaged || !is64BitCode
+    }
+
+    /// MOV to CR0.
     func writeCR0(_ value: UInt64) -> Done {
-        if value >> 32 != 0 { return fault(.generalProtection, 0) }
+        guard allowsCR0(value) else { return fault(.generalProtection, 0) }
         let new = value & 0xE005_003F | CR0.et
         let old = state.pointee.cr0
-        if new & CR0.pg != 0, new & CR0.pe == 0 { return fault(.generalProtection, 0) }
-        if new & CR0.nw != 0, new & CR0.cd == 0 { return fault(.generalProtection, 0) }
         if new & CR0.pg != 0, old & CR0.pg == 0, state.pointee.efer & EFER.lme != 0 {
-            guard state.pointee.cr4 & CR4.pae != 0, !state.pointee.segments[1].isLong else {
-                return fault(.generalProtection, 0)
-            }
             state.pointee.efer |= EFER.lma
         } else if new & CR0.pg == 0, old & CR0.pg != 0 {
-            if is64BitCode { return fault(.generalProtection, 0) }
             state.pointee.efer &= ~EFER.lma
         }
         state.pointee.cr0 = new
@@ -24,8 +29,10 @@ extension X86CPU {
         return true
     }
 
+    func allowsCR3(_ value: UInt64) -> Bool { !isLongMode || value & Self.reservedCR3 == 0 }
+
     func writeCR3(_ value: UInt64) -> Done {
-        if isLongMode, value & Self.reservedCR3 != 0 { return fault(.generalProtection, 0) }
+        guard allowsCR3(value) else { return fault(.generalProtection, 0) }
         let new = isLongMode ? value & ~(1 << 63) : value & 0xFFFF_FFFF
         if new != state.pointee.cr3 {
             let old = state.pointee.cr3
@@ -36,9 +43,10 @@ extension X86CPU {
     }
     private static let reservedCR3: UInt64 = (1 << 63) - (1 << physicalBits)
 
+    func allowsCR4(_ value: UInt64) -> Bool { value & ~CR4.supported == 0 && (!isLongMode || value & CR4.pae != 0) }
+
     func writeCR4(_ value: UInt64) -> Done {
-        if value & ~CR4.supported != 0 { return fault(.generalProtection, 0) }
-        if isLongMode, value & CR4.pae == 0 { return fault(.generalProtection, 0) }
+        guard allowsCR4(value) else { return fault(.generalProtection, 0) }
         let old = state.pointee.cr4
         state.pointee.cr4 = value
         // Not for PGE: nothing stale is ever kept, so that there is nothing to flush.
@@ -83,6 +91,11 @@ extension X86CPU {
     }
 
     // MARK: Model-specific registers (SDM volume 4)
+
+    func allowsEFER(_ value: UInt64) -> Bool {
+        if value & ~(EFER.sce | EFER.lme | EFER.lma | EFER.nxe) != 0 { return false }
+        return (value ^ state.pointee.efer) & EFER.lme == 0 || state.pointee.cr0 & CR0.pg == 0
+    }
 
     func readMSR(_ index: UInt32) -> UInt64? {
         let s = state
@@ -154,8 +167,7 @@ extension X86CPU {
             s.pointee.pat = value
         case 0x2FF: s.pointee.mtrrDefault = value
         case 0xC000_0080:
-            guard value & ~(EFER.sce | EFER.lme | EFER.lma | EFER.nxe) == 0 else { return false }
-            if (value ^ s.pointee.efer) & EFER.lme != 0, s.pointee.cr0 & CR0.pg != 0 { return false }
+            guard allowsEFER(value) else { return false }
             let old = s.pointee.efer
             s.pointee.efer = value & ~EFER.lma | old & EFER.lma
             if (old ^ value) & EFER.nxe != 0 { flushTLB() }

@@ -273,8 +273,7 @@ extension X86CPU {
         if gate.type & 1 == 0 { cleared |= EFlags.if }
         state.pointee.systemFlags &= ~cleared
         if newCPL < cpl {
-            state.pointee.segments[2] = Segment(
-                selector: UInt16(newCPL), attributes: UInt16(0x4093 | newCPL << 5), limit: .max, base: 0)
+            state.pointee.segments[2] = Self.nullStack(UInt16(newCPL), newCPL)
         }
         setCode(selector, code, cpl: newCPL)
         state.pointee.core.registers[4] = stack.pointer

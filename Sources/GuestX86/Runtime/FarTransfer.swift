@@ -100,8 +100,7 @@ extension X86CPU {
                 guard let top = GuestMemory.loadSystem(state, state.pointee.tr.base &+ UInt64(offset), size: 8) else {
                     return false
                 }
-                let segment = Segment(
-                    selector: UInt16(newCPL), attributes: UInt16(0x4093 | newCPL << 5), limit: .max, base: 0)
+                let segment = Self.nullStack(UInt16(newCPL), newCPL)
                 stack = StackFrame(self, segment, top, isUser: false, is64: true)
                 guard stack.push(oldSS, 8), stack.push(oldSP, 8) else { return false }
             } else {
@@ -185,7 +184,7 @@ extension X86CPU {
         var segment: Segment
         if ss & 0xFFFC == 0 {
             guard isLongMode, code.isLong, rpl != 3, Int(ss & 3) == rpl else { return fault(.generalProtection, 0) }
-            segment = Segment(selector: ss, attributes: UInt16(0x4093 | rpl << 5), limit: .max, base: 0)
+            segment = Self.nullStack(ss, rpl)
         } else {
             let error = UInt32(ss & 0xFFFC)
             guard var stack = descriptor(ss) else { return false }

@@ -114,6 +114,11 @@ extension X86CPU {
         // In real mode limit and attributes stay as they were: "unreal mode" lives on that.
     }
 
+    /// A stack segment without a descriptor, as 64-bit mode allows it.
+    static func nullStack(_ selector: UInt16, _ cpl: Int) -> Segment {
+        Segment(selector: selector, attributes: UInt16(0x4093 | cpl << 5), limit: .max, base: 0)
+    }
+
     /// Loads ES, SS, DS, FS or GS (MOV, POP, LDS…; SDM volume 2, MOV).
     func loadSegment(_ index: Int, _ selector: UInt16) -> Done {
         if !isProtected {
@@ -127,8 +132,7 @@ extension X86CPU {
             if index == 2 {
                 // A null SS is allowed in 64-bit mode only, and not at CPL 3.
                 guard is64BitCode, cpl != 3, rpl == cpl else { return fault(.generalProtection, 0) }
-                state.pointee.segments[2] = Segment(
-                    selector: selector, attributes: UInt16(0x4093 | cpl << 5), limit: .max, base: 0)
+                state.pointee.segments[2] = Self.nullStack(selector, cpl)
                 return true
             }
             // The hidden base is kept for FS and GS in 64-bit mode by some processors; here it is cleared.

@@ -71,7 +71,19 @@ package final class DiskImage: BlockMedium, Device {
         }
     }
 
-    deinit { close(file) }
+    /// Stands in for an image where only the drive itself matters: sectors of zeros, and no file.
+    package init(standingInFor number: Int, isReadOnly: Bool) {
+        path = "(no image)"
+        self.number = UInt8(number & 31)
+        self.isReadOnly = isReadOnly
+        isWritable = false
+        file = -1
+        size = 0
+        sectorCount = 2880
+        overlay = nil
+    }
+
+    deinit { if file >= 0 { close(file) } }
 
     /// What the guest has written, if a checkpoint can take it by slots.
     package var slots: DiskOverlay? { overlay.flatMap { $0.isInMemory ? $0 : nil } }

@@ -61,3 +61,26 @@ package struct DriveSettings: Sendable, Equatable {
         }
     }
 }
+
+extension [DriveSettings] {
+    /// As a setting in the header, such as "0:disk,2:cdrom,16:disk:virtio".
+    package var text: String {
+        map { drive in
+            let place = drive.interface == .ide ? "" : ":\(drive.interface.rawValue)"
+            return "\(drive.number):\(drive.kind == .disk ? "disk" : "cdrom")\(place)"
+        }.joined(separator: ",")
+    }
+
+    /// Nil for a text that is not one.
+    package init?(text: String) {
+        self = []
+        for part in text.split(separator: ",") {
+            let fields = part.split(separator: ":")
+            guard fields.count == 2 || fields.count == 3, let number = Int(fields[0]),
+                let interface = fields.count == 2 ? .ide : DriveInterface(rawValue: String(fields[2])),
+                interface.numbers.contains(number), fields[1] == "disk" || fields[1] == "cdrom"
+            else { return nil }
+            append(DriveSettings(number: number, kind: fields[1] == "disk" ? .disk : .cdrom, interface: interface))
+        }
+    }
+}
