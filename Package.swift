@@ -21,6 +21,7 @@ let package = Package(
     traits: [
         .trait(name: "VNC", description: "--display vnc=…, by libvncserver, which is under the GPL: so is the program then"),
         .trait(name: "Slirp", description: "--net user, a network behind the program's own sockets, by libslirp"),
+        .trait(name: "NBD", description: "--disk …,format=qcow2 and other formats of QEMU, by libnbd and a qemu-nbd"),
         .trait(name: "SDL", description: "--display sdl, a window, by SDL 2"),
     ],
     dependencies: [
@@ -32,6 +33,7 @@ let package = Package(
         .systemLibrary(name: "CVNC", pkgConfig: "libvncserver", providers: [.apt(["libvncserver-dev"])]),
         .systemLibrary(name: "CSDL", pkgConfig: "sdl2", providers: [.apt(["libsdl2-dev"])]),
         .systemLibrary(name: "CSlirp", pkgConfig: "slirp", providers: [.apt(["libslirp-dev"])]),
+        .systemLibrary(name: "CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
         .target(name: "CHostOracle", path: "Tests/CHostOracle"),
 
         // Bottom up: nothing imports a target that is listed below it.
@@ -46,7 +48,10 @@ let package = Package(
         .target(name: "GDBStub", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
         .target(
             name: "Passthrough",
-            dependencies: ["Boundary", "MachineState", .target(name: "CSlirp", condition: .when(traits: ["Slirp"]))],
+            dependencies: [
+                "Boundary", "MachineState", .target(name: "CSlirp", condition: .when(traits: ["Slirp"])),
+                .target(name: "CNBD", condition: .when(traits: ["NBD"])),
+            ],
             swiftSettings: common),
         .target(
             name: "Machine",
