@@ -22,7 +22,7 @@ struct Emu: ParsableCommand {
         subcommands: [
             RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self,
             IndexCommand.self, QueryCommand.self, WhoWroteCommand.self, DebugCommand.self, BenchCommand.self,
-            ScreenshotCommand.self, MovieCommand.self, ExportCommand.self,
+            ScreenshotCommand.self, MovieCommand.self, ExportCommand.self, OverlayCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 }

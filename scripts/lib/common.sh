@@ -127,8 +127,13 @@ network_initramfs() {
     initramfs "$root/scripts/lib/init-net" "$2" "${files[@]}"
 }
 
-# The release build. Prints nothing but warnings and errors; the program is $emu afterwards.
+# The release build. Prints nothing but warnings and errors; the program is $emu afterwards. With EMU_BENCH_PROGRAM that
+# program is used as it is.
 build_release() {
+    if [ -n "${EMU_BENCH_PROGRAM:-}" ]; then
+        emu=$EMU_BENCH_PROGRAM
+        return
+    fi
     need libzstd-dev pkg-config cpio
     say "building (swift build -c release)"
     (cd "$root" && swift build -c release --product emu) >&2

@@ -64,12 +64,14 @@ extension AHCIPort {
             guard start & 0xFF == 0x27, start & 0x8000 != 0, [0x60, 0x61].contains(start >> 16 & 0xFF) else { continue }
             state.queued |= 1 << UInt32(slot)
             state.issued &= ~(1 << UInt32(slot))
-            state.taskFile = 0x40
+            // An error of the present command waits in the task file.
+            state.taskFile = state.taskFile & 0xFF00 | 0x40
             sendRegisterFIS(interrupts: false)
         }
     }
 
     private func startQueued(_ medium: any BlockMedium) {
+        state.taskFile = 0x40
         let fis = state.fis
         let writes = fis[2] == 0x61
         var first: UInt64 = 0
