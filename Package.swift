@@ -23,6 +23,7 @@ let package = Package(
         .trait(name: "Slirp", description: "--net user, a network behind the program's own sockets, by libslirp"),
         .trait(name: "Pcap", description: "--net pcap:…, interfaces of the host, by libpcap"),
         .trait(name: "USB", description: "--usb host:…, USB devices of the host, by libusb"),
+        .trait(name: "NBD", description: "--disk …,format=qcow2 and other formats of QEMU, by libnbd and a qemu-nbd"),
         .trait(name: "SDL", description: "--display sdl, a window, by SDL 2"),
     ],
     dependencies: [
@@ -36,6 +37,7 @@ let package = Package(
         .systemLibrary(name: "CSlirp", pkgConfig: "slirp", providers: [.apt(["libslirp-dev"])]),
         .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
         .systemLibrary(name: "CUSB", pkgConfig: "libusb-1.0", providers: [.apt(["libusb-1.0-0-dev"])]),
+        .systemLibrary(name: "CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
         .target(name: "CHostOracle", path: "Tests/CHostOracle"),
 
         // Bottom up: nothing imports a target that is listed below it.
@@ -54,6 +56,7 @@ let package = Package(
                 "Boundary", "MachineState", .target(name: "CSlirp", condition: .when(traits: ["Slirp"])),
                 .target(name: "CPcap", condition: .when(traits: ["Pcap"])),
                 .target(name: "CUSB", condition: .when(traits: ["USB"])),
+                .target(name: "CNBD", condition: .when(traits: ["NBD"])),
             ],
             swiftSettings: common),
         .target(

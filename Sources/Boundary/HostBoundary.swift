@@ -160,6 +160,11 @@ package protocol HostBoundary: AnyObject {
         port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
     ) throws(Divergence) -> ImageOrigin?
 
+    /// Inputs cut: the contents of an image that the recording does not name by its digest: fills `buffer` from `offset`
+    /// on. Zeros are what a host that fails gives; it tells of the failure by an input.
+    func askDisk(
+        _ number: UInt8, offset: UInt64, into buffer: UnsafeMutableRawBufferPointer, at now: Moment) throws(Divergence)
+
     /// Carries a guest effect out. Never changes the inside's state but by DMA.
     func send(_ effect: Effect, at now: Moment) throws(Divergence)
 
@@ -179,6 +184,12 @@ package protocol HostBoundary: AnyObject {
 }
 
 extension HostBoundary {
+    /// Nobody has such an image.
+    package func askDisk(
+        _ number: UInt8, offset: UInt64, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) {
+        buffer.initializeMemory(as: UInt8.self, repeating: 0)
+    }
     package var controlRequested: Bool { false }
     package func busMaster(isWriting: Bool) -> BusMasterName? { nil }
 

@@ -38,6 +38,7 @@ package final class LiveBoundary: HostBoundary, Sendable {
         var order: UInt64 = 0
         var sinks: [(source: UInt16, sink: any HostSink)] = []
         var taps: [(source: UInt16, tap: Tap)] = []
+        var disks: [(number: UInt8, reader: @Sendable (UInt64, UnsafeMutableRawBufferPointer) -> Void)] = []
 
         mutating func append(_ source: UInt16, _ feed: @escaping Feed) {
             guard let (bytes, due) = feed() else { return }
@@ -247,6 +248,23 @@ package final class LiveBoundary: HostBoundary, Sendable {
     package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
         guard case .host(let source, let number) = question else { return 0 }
         return sink(source)?.ask(number) ?? 0
+    }
+
+    /// Says who reads a disk whose contents are asked for. Called on the machine's thread.
+    package func register(
+        disk: UInt8, reader: @escaping @Sendable (_ offset: UInt64, _ buffer: UnsafeMutableRawBufferPointer) -> Void
+    ) {
+        shared.withLock { $0.disks.append((disk, reader)) }
+    }
+
+    package func askDisk(
+        _ number: UInt8, offset: UInt64, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) {
+        if let reader = shared.withLock({ shared in shared.disks.first { $0.number == number }?.reader }) {
+            reader(offset, buffer)
+        } else {
+            buffer.initializeMemory(as: UInt8.self, repeating: 0)
+        }
     }
 
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {

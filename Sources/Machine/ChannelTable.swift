@@ -19,6 +19,14 @@ final class ChannelTable {
         return end
     }
 
+    /// Contents of a disk image that are not inside.
+    func askDisk(_ number: UInt8, _ offset: UInt64, _ buffer: UnsafeMutableRawBufferPointer) {
+        do { try door.askDisk(number, offset: offset, into: buffer, at: now()) } catch {
+            park(error)
+            buffer.initializeMemory(as: UInt8.self, repeating: 0)
+        }
+    }
+
     fileprivate func send(_ channel: Channel, _ bytes: [UInt8]) {
         do { try door.send(.host(source: channel.rawValue, bytes: bytes), at: now()) } catch { park(error) }
     }

@@ -43,6 +43,8 @@ package final class PCMachine {
     private var outcome: Outcome?
     /// What the guest has written to disks: checkpoints take it in pages, after those of RAM.
     let overlays: [DiskOverlay]
+    /// All that the guest writes to disks is in memory, where checkpoints find it.
+    package let canSaveDisks: Bool
     package var pauseSwitch: PauseSwitch?
     /// The moment at which nothing comes in any more.
     private var held = Moment(position: .max, time: .max)
@@ -69,6 +71,7 @@ package final class PCMachine {
         self.image = image
         self.door = door
         overlays = media.compactMap(\.slots)
+        canSaveDisks = media.allSatisfy { $0.slots != nil || $0.isReadOnly }
         memoryMap = try MemoryMap(size: configuration.memory)
         ram = GuestRAM(
             size: Int(configuration.memory), lowLimit: MemoryMap.lowLimit, videoSize: VGA.memorySize,
@@ -95,6 +98,11 @@ package final class PCMachine {
         cpu.setShadow(configuration.firmware != nil ? 0 : PCIHost.openShadow)
         channels.now = { [unowned self] in exactMoment }
         channels.park = { [unowned self] in park($0) }
+        if board != nil {
+            for disk in media where disk.isLogged {
+                disk.ask = { [channels, number = disk.number] offset, buffer in channels.askDisk(number, offset, buffer) }
+            }
+        }
         board?.reset()
         try powerOn()
     }

@@ -42,6 +42,9 @@ package struct LogEvent: Sendable, Equatable {
         case portBlock = 21
         /// The same, of data that is in a disk image: `value` has the image's number in its top byte, and the offset.
         case portImage = 22
+        /// Contents of disk image number `address`, which the header does not name by a digest: `width` bytes from offset
+        /// `value` on, in `bytes`.
+        case diskData = 23
         /// A debugger's user changes RAM at physical address `address` to `bytes`.
         case editMemory = 32
         /// The same for register number `address`.
@@ -62,7 +65,7 @@ package struct LogEvent: Sendable, Equatable {
         /// A transaction of the CPU: has a PC, a width and a value.
         package var isTransaction: Bool {
             switch self {
-            case .portRead, .portWrite, .memoryRead, .memoryWrite, .interruptAcknowledge, .answer, .portBlock, .portImage: true
+            case .portRead, .portWrite, .memoryRead, .memoryWrite, .interruptAcknowledge, .answer, .portBlock, .portImage, .diskData: true
             default: false
             }
         }
@@ -78,7 +81,8 @@ package struct LogEvent: Sendable, Equatable {
         package var isDMA: Bool { self == .dmaRead || self == .dmaWrite || self == .dmaImage }
         package var hasBytes: Bool {
             switch self {
-            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .editMemory, .editRegister, .frame, .busMaster, .unknown:
+            case .input, .digest, .end, .dmaWrite, .dmaRead, .portBlock, .diskData, .editMemory, .editRegister, .frame, .busMaster,
+                .unknown:
                 true
             default: false
             }
@@ -108,6 +112,7 @@ package struct LogEvent: Sendable, Equatable {
             case .videoBase: "video-base"
             case .portBlock: "port-block"
             case .portImage: "port-image"
+            case .diskData: "disk-data"
             case .editMemory: "edit-memory"
             case .editRegister: "edit-register"
             case .frame: "frame"

@@ -124,6 +124,16 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         return origin
     }
 
+    package func askDisk(
+        _ number: UInt8, offset: UInt64, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) {
+        self.now = now
+        try inner.askDisk(number, offset: offset, into: buffer, at: now)
+        var event = LogEvent(disk: number, offset: offset, count: buffer.count, event(.diskData, now), pc: now.pc)
+        event.bytes = Array(buffer)
+        writer.append(event)
+    }
+
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
         self.now = now
         isInTransaction = true
@@ -283,6 +293,15 @@ extension LogEvent {
         self.pc = pc
         address = UInt64(port)
         self.width = UInt32(count) & 0xFF_FFFF | UInt32(width) << 24
+    }
+    /// A question for `count` bytes of a disk image, without them.
+    init(disk number: UInt8, offset: UInt64, count: Int, _ base: LogEvent, pc: UInt64) {
+        self = base
+        kind = .diskData
+        self.pc = pc
+        address = UInt64(number)
+        width = UInt32(truncatingIfNeeded: count)
+        value = offset
     }
     /// Of a block read: bytes in all, and bytes of an element.
     package var blockLength: Int { Int(width & 0xFF_FFFF) }

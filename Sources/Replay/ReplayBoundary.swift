@@ -275,6 +275,23 @@ package final class ReplayBoundary: HostBoundary {
         return nil
     }
 
+    package func askDisk(
+        _ number: UInt8, offset: UInt64, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
+    ) throws(Divergence) {
+        try takeWithin(now)
+        let actual = LogEvent(
+            disk: number, offset: offset, count: buffer.count, LogEvent(.diskData, position: now.position), pc: now.pc)
+        buffer.initializeMemory(as: UInt8.self, repeating: 0)
+        guard let found = try expect(actual, now) else { return }
+        asksAnswered += 1
+        guard found.value == offset, found.bytes.count == buffer.count else {
+            throw Divergence(
+                event: eventNumber - 1, moment: now, place: names(found), expected: "\(found.bytes.count) bytes at offset \(found.value)",
+                actual: "\(buffer.count) bytes at offset \(offset)")
+        }
+        buffer.copyBytes(from: found.bytes)
+    }
+
     /// Recordings of earlier versions have an event for each element.
     private func askElements(
         _ port: UInt16, _ width: UInt8, _ buffer: UnsafeMutableRawBufferPointer, _ now: Moment

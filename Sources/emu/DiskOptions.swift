@@ -1,14 +1,20 @@
 import ArgumentParser
+import Boundary
 import Devices
 import Foundation
 import Machine
+import Passthrough
 import Replay
 
 /// Options of `run` about drives.
 struct DiskOptions: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A hard disk: a raw image; FILE,if=virtio connects it as ide (the usual way), ahci, virtio or virtio-legacy. More than once for more disks. It is not written, unless --writable.",
-        valueName: "file[,if=…]"))
+        """
+        A hard disk: an image; FILE,if=virtio connects it as ide (the usual way), ahci, virtio or virtio-legacy; FILE,format=qcow2 \
+        has another format than raw (by qemu-nbd); FILE,log=data is for an image that will have changed when the recording is \
+        replayed: what is read goes into the recording. More than once for more disks. It is not written, unless --writable.
+        """,
+        valueName: "file[,if=…][,format=…][,log=data]"))
     var disk: [DiskOption] = []
     @Option(help: ArgumentHelp("A CD-ROM: an ISO image. The first one is in the drive; the others can be put in by the monitor's change.", valueName: "file"))
     var cdrom: [String] = []
@@ -51,10 +57,11 @@ struct DiskOptions: ParsableArguments {
             used.insert(number)
             var options = DiskImage.Options()
             options.isWritable = writable
+            options.isLogged = option.isLogged
             options.overlay = index == 0 ? overlay : nil
             options.overlayLimit = overlayLimit.bytes
             let drive = DriveSettings(number: number, kind: .disk, interface: option.interface)
-            files.append(try DriveFile(drive, option.path, options))
+            files.append(try DriveFile(drive, option.path, options, format: option.format))
         }
         for (index, path) in cdrom.enumerated() {
             let drive =
@@ -76,19 +83,40 @@ struct DiskOptions: ParsableArguments {
     }
 }
 
-/// `--disk FILE[,if=INTERFACE]`.
+/// `--disk FILE[,if=INTERFACE][,format=FORMAT][,log=data]`.
 struct DiskOption: ExpressibleByArgument, Equatable {
     var path: String
     var interface = DriveInterface.ide
+    /// As qemu-nbd names it; "raw" is read without it.
+    var format = "raw"
+    /// See `DiskImage.Options`.
+    var isLogged = false
 
     init?(argument: String) {
         path = argument
-        if let comma = argument.range(of: ",if=", options: .backwards) {
-            path = String(argument[..<comma.lowerBound])
-            guard let known = DriveInterface(rawValue: String(argument[comma.upperBound...])), known != .floppy, known != .disc else { return nil }
-            interface = known
+        // From the end: a file's name may have a comma.
+        while let comma = path.lastIndex(of: ",") {
+            let option = path[path.index(after: comma)...].split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard option.count == 2 else { break }
+            switch option[0] {
+            case "if":
+                guard let known = DriveInterface(rawValue: String(option[1])), known != .floppy, known != .disc else { return nil }
+                interface = known
+            case "format":
+                guard Self.isFormat(option[1]) else { return nil }
+                format = String(option[1])
+            case "log":
+                guard option[1] == "data" else { return nil }
+                isLogged = true
+            default: return
+            }
+            path = String(path[..<comma])
         }
         if path.isEmpty { return nil }
+    }
+
+    static func isFormat(_ text: some StringProtocol) -> Bool {
+        !text.isEmpty && text.utf8.allSatisfy { ($0 >= 97 && $0 <= 122) || ($0 >= 48 && $0 <= 57) || $0 == 45 }
     }
 }
 
@@ -96,20 +124,69 @@ struct DiskOption: ExpressibleByArgument, Equatable {
 struct DriveFile {
     let settings: DriveSettings
     let image: DiskImage
+    let format: String
 
-    init(_ settings: DriveSettings, _ path: String, _ options: DiskImage.Options) throws {
+    init(_ settings: DriveSettings, _ path: String, _ options: DiskImage.Options, format: String = "raw") throws {
         var options = options
         options.isReadOnly = settings.kind == .cdrom
         self.settings = settings
-        do { image = try DiskImage(path: path, number: settings.number, options: options) } catch {
-            throw UserError("--\(settings.role.filter { !$0.isNumber }) \(error)")
+        self.format = format
+        do {
+            if format == "raw" {
+                image = try DiskImage(path: path, number: settings.number, options: options)
+                try Self.checkRaw(path)
+            } else {
+                let source = try Self.open(path, format, options)
+                image = try DiskImage(source, size: source.size, path: path, number: settings.number, options: options)
+            }
+        } catch { throw UserError("--\(settings.role.filter { !$0.isNumber }) \(error)") }
+    }
+
+    /// A drive whose contents a recording has.
+    /// - Parameters:
+    ///   - size: of the image, in bytes.
+    ///   - isWritten: the guest's changes went to the image, and not to an overlay.
+    init(_ settings: DriveSettings, recorded size: UInt64, isWritten: Bool) throws {
+        self.settings = settings
+        format = "raw"
+        var options = DiskImage.Options()
+        options.isLogged = true
+        options.isWritable = isWritten
+        image = try DiskImage(nil, size: size, path: settings.role, number: settings.number, options: options)
+    }
+
+    private static func open(_ path: String, _ format: String, _ options: DiskImage.Options) throws -> any DiskSource {
+        #if NBD
+            if !options.isLogged, format == "qcow2", let header = start(path), header.count >= 16, header.starts(with: qcow),
+                header[8..<16].contains(where: { $0 != 0 })
+            {
+                throw UserError("\(path): is a part of another image (its backing file), which no digest names: give log=data")
+            }
+            return try NBDSource(path: path, format: format, isWritable: options.isWritable)
+        #else
+            throw UserError("\(path): this program was built without other formats than raw; build it with --traits NBD")
+        #endif
+    }
+
+    /// A raw image that begins as one of another format does is a mistake, or a guest's trick.
+    private static func checkRaw(_ path: String) throws {
+        if let header = start(path), header.starts(with: qcow) {
+            throw UserError("\(path): looks like a qcow2 image: give format=qcow2")
         }
     }
 
-    /// The image as the header of a recording names it.
+    private static let qcow: [UInt8] = [0x51, 0x46, 0x49, 0xFB]
+
+    private static func start(_ path: String) -> Data? {
+        guard let file = FileHandle(forReadingAtPath: path) else { return nil }
+        defer { try? file.close() }
+        return try? file.read(upToCount: 32)
+    }
+
+    /// The image as the header of a recording names it: its file, whatever the format.
     func headerImage() throws -> LogHeader.Image {
         LogHeader.Image(
-            role: settings.role, path: URL(fileURLWithPath: image.path).path, size: image.size,
+            role: settings.role, path: URL(fileURLWithPath: image.path).path, size: Message.fileSize(image.path),
             digest: try FileDigest.sha256(image.path))
     }
 }

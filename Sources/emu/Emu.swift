@@ -25,7 +25,7 @@ struct Emu: ParsableCommand {
         subcommands: [
             RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self,
             IndexCommand.self, QueryCommand.self, WhoWroteCommand.self, DebugCommand.self, BenchCommand.self,
-            ScreenshotCommand.self, MovieCommand.self, ExportCommand.self, DevicesCommand.self,
+            ScreenshotCommand.self, MovieCommand.self, ExportCommand.self, DevicesCommand.self, OverlayCommand.self,
             TraceCommand.self, DiffCommand.self, ConvertCommand.self, DeviceTestCommand.self, PackCommand.self, CutCommand.self,
         ],
         defaultSubcommand: RunCommand.self)

@@ -49,6 +49,9 @@ enum EventText {
                 event.kind == .portBlock
                 ? bytes(Array(event.bytes.prefix(16))) : "of image \(event.value >> 56) at \(event.value & (1 << 56 - 1))"
             return "\(start) pc=\(hex(event.pc)) \(event.kind.name) \(hex(event.address))\(place) w\(event.elementWidth) \(what) \(data)"
+        case .diskData:
+            let data = bytes(Array(event.bytes.prefix(16)))
+            return "\(start) pc=\(hex(event.pc)) \(event.kind.name) of image \(event.address) at \(event.value) \(event.width) bytes \(data)"
         case .interruptAcknowledge: return "\(start) pc=\(hex(event.pc)) \(event.kind.name) vector \(hex(event.value, 2))"
         case .interruptLine: return "\(start) \(event.kind.name) \(event.value)"
         case .input: return "\(start) \(event.kind.name)\(place) \(bytes(event.bytes))"
@@ -91,6 +94,7 @@ enum EventText {
             if event.kind == .portImage {
                 fields.append("\"image\":\(event.value >> 56),\"offset\":\(event.value & (1 << 56 - 1))")
             }
+        case .diskData: fields.append("\"image\":\(event.address),\"offset\":\(event.value),\"length\":\(event.width)")
         case .dmaRead, .dmaWrite, .editMemory, .editRegister: fields.append("\"address\":\"\(hex(event.address))\"")
         case .dmaImage:
             fields.append("\"address\":\"\(hex(event.address))\",\"width\":\(event.width)")

@@ -58,6 +58,9 @@ struct GoLive {
                 "\(reader.path): cannot go live: it was recorded with --boundary=devices, and holds what the devices did, "
                     + "not the devices. Recordings with --boundary=inputs can")
         }
+        if reader.header.setting("logged") != nil {
+            throw UserError("\(reader.path): cannot go live: it has only those parts of a disk (log=data) that were read")
+        }
     }
 
     /// A run that has been taken over.

@@ -57,7 +57,17 @@ struct MachineSetup {
         }
         bootOrder = UInt16(header.setting("boot") ?? "", radix: 16)
         addFirmware()
+        let formats = header.setting("formats").map(Self.byDrive) ?? [:]
+        let logged = header.setting("logged").map(Self.byDrive) ?? [:]
         for drive in drives {
+            if header.boundary == .inputs, let text = logged[drive.number] {
+                // Its size, and a w if it was written itself.
+                guard let size = UInt64(text.prefix { $0.isNumber }), size > 0, size < 1 << 62 else {
+                    throw UserError("\(recording): the size of \(drive.role) is damaged")
+                }
+                self.drives.append(try DriveFile(drive, recorded: size, isWritten: text.hasSuffix("w")))
+                continue
+            }
             // With the devices outside, only images that the log refers to are named.
             guard let image = header.image(drive.role) else { continue }
             var replacements = replacements
@@ -65,8 +75,24 @@ struct MachineSetup {
             let ordinal = self.drives.count { $0.settings.role.filter { !$0.isNumber } == kind }
             if let path = replacements["\(kind)#\(ordinal)"] { replacements[drive.role] = path }
             let path = try Self.find(image, recording, replacements)
-            self.drives.append(try DriveFile(drive, path, DiskImage.Options()))
+            let format = formats[drive.number] ?? "raw"
+            guard DiskOption.isFormat(format) else { throw UserError("\(recording): the format of \(drive.role) is damaged") }
+            self.drives.append(try DriveFile(drive, path, DiskImage.Options(), format: format))
         }
+    }
+
+    /// Settings such as "0=qcow2,16=vmdk", by drive number.
+    private static func byDrive(_ text: String) -> [Int: String] {
+        var found: [Int: String] = [:]
+        for part in text.split(separator: ",") {
+            let fields = part.split(separator: "=", maxSplits: 1)
+            if fields.count == 2, let number = Int(fields[0]) { found[number] = String(fields[1]) }
+        }
+        return found
+    }
+    private func byDrive(_ name: String, _ value: (DriveFile) -> String?) -> [LogHeader.Setting] {
+        let parts = drives.compactMap { drive in value(drive).map { "\(drive.settings.number)=\($0)" } }
+        return parts.isEmpty ? [] : [LogHeader.Setting(name, parts.joined(separator: ","))]
     }
 
     /// What the board tells the firmware, if there is one.
@@ -83,7 +109,7 @@ struct MachineSetup {
     /// The header of a recording of this machine.
     func header(digestInterval: Position) throws -> LogHeader {
         var images = files.map(\.image)
-        for drive in drives where !drive.image.isWritten { images.append(try drive.headerImage()) }
+        for drive in drives where drive.image.isNamed { images.append(try drive.headerImage()) }
         let cards = configuration.networkCards
         let usb = configuration.usb.text
         return LogHeader(
@@ -98,7 +124,9 @@ struct MachineSetup {
                 LogHeader.Setting("devices", configuration.devices.map(\.rawValue).joined(separator: ",")),
                 LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
             ] + (cards.isEmpty ? [] : [LogHeader.Setting("net", cards.text)])
-                + (usb.isEmpty ? [] : [LogHeader.Setting("usb", usb)]), images: images)
+                + (usb.isEmpty ? [] : [LogHeader.Setting("usb", usb)])
+                + byDrive("formats") { $0.format == "raw" ? nil : $0.format }
+                + byDrive("logged") { $0.image.isLogged ? "\($0.image.size)\($0.image.isWritten ? "w" : "")" : nil }, images: images)
     }
 
     /// Where a recording that was cut out of another one begins; nil for power-on.

@@ -177,7 +177,8 @@ struct RunCommand: ParsableCommand {
         buses.start()
 
         let monitor = try MachineMonitor(
-            monitoring, machine: machine, board: machine.board ?? plane?.board, disks: setup.drives, live: live, input: input)
+            monitoring, machine: machine, board: machine.board ?? plane?.board, disks: setup.drives, live: live, input: input,
+            isRecorded: recorder != nil)
 
         let refresher = try display.open(input, quit: { live.requestQuit() }).map {
             DisplayRefresher($0, vga: machine.vga, live: live)
@@ -224,9 +225,9 @@ struct RunCommand: ParsableCommand {
 
     /// A replay starts with the images as they are named in the header.
     private func checkDisks(_ setup: MachineSetup) throws {
-        if disks.writable, !setup.media.isEmpty {
+        if setup.media.contains(where: { $0.isWritten && !$0.isLogged }) {
             throw UserError(
-                "--writable and a recording at the inputs exclude each other: a replay needs the image as it was; use --overlay")
+                "--writable and a recording at the inputs exclude each other: a replay needs the image as it was; use --overlay, or log=data")
         }
         if setup.media.contains(where: \.hasChanges) {
             throw UserError("--overlay: a recording at the inputs starts with an empty overlay; this one has changes in it")
@@ -236,6 +237,7 @@ struct RunCommand: ParsableCommand {
     /// Failures of the host's files reach the user, and the guest as errors of the drive.
     private func report(_ disk: DiskImage, to live: LiveBoundary) {
         let number = disk.number
+        if disk.isLogged { live.register(disk: number) { [reader = LiveDisk(disk)] in reader.image.readSource($0, $1) } }
         disk.onFailure = { text in
             Message.say("disk \(number): \(text)")
             live.push(source: Channel.disk.rawValue, bytes: [number])
@@ -304,6 +306,12 @@ struct RunCommand: ParsableCommand {
         }
         return "emu.emurec"
     }
+}
+
+/// A disk that is read on the machine's thread only, as all of them are.
+private struct LiveDisk: @unchecked Sendable {
+    let image: DiskImage
+    init(_ image: DiskImage) { self.image = image }
 }
 
 /// Serial output to its backend, and to the script that listens.

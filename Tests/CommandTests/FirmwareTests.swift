@@ -147,6 +147,69 @@ struct FirmwareTests {
         #expect(try Program.run("verify", scratch.path("run.emurec")).status == 0)
     }
 
+    /// `log=data`: the image is another one when the recording is replayed.
+    @Test(arguments: ["inputs", "devices"])
+    func whatIsReadIsInTheRecording(boundary: String) throws {
+        let scratch = try Scratch()
+        let image = try scratch.write("disk.img", disk())
+        let console = try record(boundary, scratch, ["--disk", "\(image),if=virtio,log=data"])
+        #expect(console.contains("hello from the disk. the next sector!"), "\(console)")
+        try FileManager.default.removeItem(atPath: image)
+        let verify = try Program.run("verify", scratch.path("run.emurec"))
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
+        let log = try Program.run("log", scratch.path("run.emurec"))
+        #expect(boundary == "devices" || log.output.contains("disk-data of image 16 at 512 512 bytes"))
+        if boundary == "inputs" {
+            let live = try Program.run("replay", scratch.path("run.emurec"), "--until", "1000000", "--live")
+            #expect(live.status != 0 && (live.errors + live.output).contains("log=data"), "\(live.output)\(live.errors)")
+        }
+    }
+
+    private static var hasQEMU: Bool {
+        #if NBD
+            FileManager.default.isExecutableFile(atPath: "/usr/bin/qemu-nbd")
+        #else
+            false
+        #endif
+    }
+
+    /// Other formats, by a qemu-nbd of the program's own.
+    @Test(.enabled(if: hasQEMU, "built without NBD, or there is no qemu-nbd: run scripts/test"), arguments: ["inputs", "devices"], ["qcow2", "vmdk"])
+    func bootsFromOtherFormats(boundary: String, format: String) throws {
+        let scratch = try Scratch()
+        let raw = try scratch.write("disk.img", disk())
+        let image = scratch.path("disk.\(format)")
+        func qemuImage(_ arguments: String...) throws {
+            let process = Process()
+            process.executableURL = URL(fileURLWithPath: "/usr/bin/qemu-img")
+            process.arguments = arguments
+            process.standardOutput = FileHandle.nullDevice
+            try process.run()
+            process.waitUntilExit()
+            try #require(process.terminationStatus == 0)
+        }
+        try qemuImage("convert", "-O", format, raw, image)
+        let before = try Program.digest(image)
+        let console = try record(boundary, scratch, ["--disk", "\(image),format=\(format)"])
+        #expect(console.contains("hello from the disk. the next sector!"), "\(console)")
+        #expect(try Program.digest(image) == before)
+        let verify = try Program.run("verify", scratch.path("run.emurec"))
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
+        guard format == "qcow2" else { return }
+        let top = scratch.path("top.qcow2")
+        try qemuImage("create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", top)
+        for (file, said) in [(top + ",format=qcow2", "backing file"), (image, "give format=qcow2"), (raw + ",format=qcow2", "qemu-nbd")] {
+            let (process, _, errors) = try Program.start(["--bios", SeaBIOS.path ?? "", "--disk", file, "--until", "1000"])
+            let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+            process.waitUntilExit()
+            #expect(process.terminationStatus != 0 && text.contains(said), "\(file): \(text)")
+        }
+        let logged = try record(boundary, scratch, ["--disk", "\(top),format=qcow2,log=data"])
+        #expect(logged.contains("hello from the disk. the next sector!"))
+        try FileManager.default.removeItem(atPath: top)
+        #expect(try Program.run("verify", scratch.path("run.emurec")).status == 0)
+    }
+
     @Test func whatDoesNotGoTogether() throws {
         let scratch = try Scratch()
         let image = try scratch.write("disk.img", disk())

@@ -52,6 +52,20 @@ struct KillTests {
             #expect(said.contains("block \(block) \(digest)"), "block \(block) of \(blocks)")
         }
         #expect(try Program.digest(image) == before)
+
+        // Image and overlay together.
+        let together = scratch.path("together.img")
+        let put = try Program.run("overlay", image, overlay, "-o", together)
+        #expect(put.status == 0, "\(put.errors)")
+        let bytes = try scratch.read("together.img")
+        #expect(bytes.count == 64 << 20)
+        for block in stride(from: 0, to: blocks, by: 5) {
+            let place = block * Self.blockSize
+            #expect(bytes[place..<place + Self.blockSize].elementsEqual(contents(block)), "block \(block)")
+        }
+        #expect(bytes[(48 << 20)...].elementsEqual((48 << 20..<64 << 20).map { UInt8(truncatingIfNeeded: $0 >> 9) }))
+        #expect(try Program.run("overlay", image, overlay, "-o", together).errors.contains("there already"))
+        #expect(try Program.run("overlay", image, scratch.path("none"), "-o", scratch.path("x")).status != 0)
     }
 
     private func start(_ scratch: Scratch, _ arguments: [String], append: String = "") throws -> Process {

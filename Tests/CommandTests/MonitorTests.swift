@@ -132,6 +132,45 @@ struct MonitorTests {
         #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
     }
 
+    /// Back to a state that was kept: what was typed since then is forgotten, on the screen too.
+    @Test func goesBackToASnapshot() throws {
+        let scratch = try Scratch()
+        let image = try scratch.write("disk.img", disk)
+        let process = try Program.start([
+            "--bios", SeaBIOS.path ?? "", "--disk", image, "--memory", "32M", "--serial", "none", "--debugcon",
+            scratch.path("console"), "--monitor", "unix:\(scratch.path("monitor"))",
+        ]).process
+        defer { process.terminate() }
+        let client = try #require(MonitorClient(scratch.path("monitor")))
+        _ = client.receive(until: "(emu) ")
+        wait(for: ">", scratch)
+        _ = client.command("sendkey a")
+        wait(for: ">a", scratch)
+        #expect(client.command("info snapshots").contains("there is no snapshot"))
+        _ = client.command("stop")
+        #expect(!client.command("savevm one").contains("cannot"))
+        let saved = client.command("info registers")
+        let status = client.command("info status")
+        #expect(client.command("info snapshots").contains("one: position"))
+        _ = client.command("cont")
+        _ = client.command("sendkey b")
+        wait(for: ">ab", scratch)
+        #expect(client.command("loadvm two").contains("there is no snapshot"))
+        _ = client.command("stop")
+        _ = client.command("loadvm one")
+        #expect(client.command("info registers") == saved)
+        #expect(client.command("info status") == status)
+        _ = client.command("cont")
+        _ = client.command("sendkey c")
+        wait(for: ">abc", scratch)
+        _ = client.command("delvm one")
+        #expect(client.command("loadvm one").contains("there is no snapshot"))
+        client.send("sendkey q\n")
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 3)
+        #expect(String(decoding: try scratch.read("console"), as: UTF8.self).contains(">abcq"))
+    }
+
     /// The monitor answers beside a debugger: while the guest runs, and while the debugger holds it.
     @Test func commandsBesideADebugger() throws {
         let scratch = try Scratch()
@@ -193,7 +232,7 @@ struct MonitorTests {
         #expect(client.execute(#"{"execute":"query-status"}"#).contains("\"running\":true"))
         #expect(client.execute("no json").contains("JSON parse error"))
         #expect(client.execute(#"{"execute":"nonsense"}"#).contains("CommandNotFound"))
-        #expect(client.execute(#"{"execute":"savevm"}"#).contains("GenericError"))
+        #expect(client.execute(#"{"execute":"human-monitor-command","arguments":{"command-line":"savevm a"}}"#).contains("--live"))
         #expect(client.execute(#"{"execute":"query-commands"}"#).contains("human-monitor-command"))
         wait(for: ">", scratch)
         #expect(client.execute(#"{"execute":"stop"}"#) == "{\"return\":{}}\r\n")

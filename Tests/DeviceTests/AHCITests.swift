@@ -72,6 +72,25 @@ private final class AHCIRig {
         }
         setPort(0x38, 1 << UInt32(slot))
     }
+
+    /// Issues a queued command: 0x60 reads, 0x61 writes; `count` is where others have their features.
+    func queue(_ command: UInt8, sector: UInt64, count: Int, slot: Int, pieces: [(Int, Int)], tag: Int? = nil) {
+        setPort(0x34, 1 << UInt32(slot))
+        let table = Self.table + slot * 0x400
+        put(UInt64(pieces.count) << 16 | 5, 4, at: Self.list + slot * 32)
+        put(UInt64(table), 8, at: Self.list + slot * 32 + 8)
+        let fis: [UInt8] = [
+            0x27, 0x80, command, UInt8(count & 0xFF), UInt8(sector & 0xFF), UInt8(sector >> 8 & 0xFF),
+            UInt8(sector >> 16 & 0xFF), 0x40, UInt8(sector >> 24 & 0xFF), UInt8(sector >> 32 & 0xFF),
+            UInt8(sector >> 40 & 0xFF), UInt8(count >> 8), UInt8((tag ?? slot) << 3), 0, 0, 0, 0, 0, 0, 0,
+        ]
+        board.ram.replaceSubrange(table..<table + 20, with: fis)
+        for (index, piece) in pieces.enumerated() {
+            put(UInt64(piece.0), 8, at: table + 0x80 + index * 16)
+            put(UInt64(piece.1 - 1), 4, at: table + 0x80 + index * 16 + 12)
+        }
+        setPort(0x38, 1 << UInt32(slot))
+    }
 }
 
 struct AHCITests {
@@ -154,6 +173,60 @@ struct AHCITests {
         #expect(rig.port(0x38) == 0 && rig.port(0x20) == 0x50)
     }
 
+    @Test func queuedCommandsWaitInTheDrive() {
+        let rig = AHCIRig()
+        #expect(rig.read(0) & 1 << 30 != 0)
+        rig.start()
+        let written = (0..<1024).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+        rig.board.ram.replaceSubrange(0xC000..<0xC400, with: written)
+        rig.queue(0x60, sector: 3, count: 2, slot: 0, pieces: [(0x8000, 1024)])
+        rig.queue(0x61, sector: 500, count: 2, slot: 7, pieces: [(0xC000, 1024)])
+        rig.queue(0x60, sector: 100, count: 1, slot: 2, pieces: [(0x9000, 512)])
+        // The drive has them all: their slots are free, and they are not over.
+        #expect(rig.port(0x38) == 0 && rig.port(0x34) == 0x85)
+        #expect(rig.board.ram[AHCIRig.received + 0x40] == 0x34)
+        rig.board.advance(50_000_000)
+        #expect(rig.port(0x34) == 0 && rig.port(0x38) == 0)
+        #expect(rig.port(0x10) & 8 != 0 && rig.board.levels[10])
+        #expect(rig.board.ram[AHCIRig.received + 0x58] == 0xA1)
+        #expect(Array(rig.board.ram[0x8000..<0x8400]) == Array(rig.medium.bytes[1536..<2560]))
+        #expect(Array(rig.board.ram[0x9000..<0x9200]) == Array(rig.medium.bytes[51200..<51712]))
+        #expect(Array(rig.medium.bytes[256_000..<257_024]) == written)
+        // Another command comes after them.
+        rig.issue(0x25, sector: 10, count: 1, pieces: [(0xA000, 512)])
+        rig.board.advance(1_000_000)
+        #expect(rig.port(0x38) == 0 && Array(rig.board.ram[0xA000..<0xA200]) == Array(rig.medium.bytes[5120..<5632]))
+    }
+
+    @Test func aQueuedCommandThatFailsIsInTheLog() {
+        let rig = AHCIRig()
+        rig.start()
+        rig.queue(0x60, sector: 999, count: 2, slot: 5, pieces: [(0x8000, 1024)])
+        rig.queue(0x60, sector: 0, count: 1, slot: 6, pieces: [(0x8000, 512)])
+        rig.board.advance(50_000_000)
+        #expect(rig.port(0x20) == 0x1041 && rig.port(0x10) & 1 << 30 != 0)
+        #expect(rig.port(0x34) & 1 << 5 != 0)
+        rig.setPort(0x18, 0x16)
+        #expect(rig.port(0x34) == 0)
+        rig.setPort(0x18, 0x17)
+        for expected in [[5, 0, 0x41, 0x10], [0x80, 0, 0x40, 0]] as [[UInt8]] {
+            rig.issue(0x2F, sector: 0x10, count: 1, pieces: [(0xA000, 512)])
+            rig.board.advance(1_000_000)
+            #expect(Array(rig.board.ram[0xA000..<0xA004]) == expected)
+            #expect(rig.board.ram[0xA000..<0xA200].reduce(0, &+) == 0)
+        }
+        // The host's failure, and a tag that is not the slot's number.
+        rig.queue(0x60, sector: 1, count: 1, slot: 3, pieces: [(0x8000, 512)])
+        rig.chip.ports[0].hostFailed()
+        rig.board.advance(1_000_000)
+        #expect(rig.port(0x20) == 0x4041)
+        rig.setPort(0x18, 0x16)
+        rig.setPort(0x18, 0x17)
+        rig.queue(0x60, sector: 1, count: 1, slot: 3, pieces: [(0x8000, 512)], tag: 4)
+        rig.board.advance(1_000_000)
+        #expect(rig.port(0x20) == 0x0441)
+    }
+
     @Test func aFailureOfTheHostIsAnErrorOfTheCommand() {
         let rig = AHCIRig()
         rig.start()
@@ -183,10 +256,11 @@ struct AHCITests {
         for _ in 0..<100 {
             rig.start()
             for _ in 0..<200 { rig.board.ram[0x1000 + random.below(0x4000)] = UInt8(random.below(256)) }
-            let commands: [UInt8] = [0xEC, 0x25, 0x35, 0x20, 0x30, 0xC8, 0xCA, 0xE7, 0x40, 0x24]
+            let commands: [UInt8] = [0xEC, 0x25, 0x35, 0x20, 0x30, 0xC8, 0xCA, 0xE7, 0x40, 0x24, 0x60, 0x61, 0x2F]
             let pieces = (0..<random.below(20)).map { _ in
                 (random.below(4) == 0 ? Int(random.next() >> 1) : random.below(0x12000), 1 + random.below(0x4000))
             }
+            if random.below(2) == 0 { rig.setPort(0x34, UInt32(truncatingIfNeeded: random.next())) }
             rig.issue(
                 commands[random.below(commands.count)], sector: random.next() % 1100, count: random.below(70),
                 slot: random.below(8), pieces: pieces)

@@ -56,6 +56,8 @@ struct DiskRecordReplayTests {
         live.register(source: Channel.debugConsole.rawValue, name: "debugcon", sink: console)
         let disk = try DiskImage(path: image, number: 0, options: options)
         disk.onFailure = { _ in live.push(source: Channel.disk.rawValue, bytes: [0]) }
+        nonisolated(unsafe) let source = disk
+        if options.isLogged { live.register(disk: 0) { source.readSource($0, $1) } }
         spoil()
         var plane: DevicePlane?
         if boundary == .devices {
@@ -76,7 +78,12 @@ struct DiskRecordReplayTests {
         func replay() throws -> (door: ReplayBoundary, machine: PCMachine) {
             let names: (LogEvent) -> String = { "port 0x\(String($0.address, radix: 16))" }
             let door = ReplayBoundary(reader: try LogReader(path: path), names: names)
-            let copy = try DiskImage(path: image, number: 0, options: .init())
+            var settings = DiskImage.Options()
+            settings.isLogged = options.isLogged
+            settings.isWritable = options.isLogged && options.isWritable
+            let copy = options.isLogged
+                ? try DiskImage(nil, size: UInt64(contents.count), path: "disk0", number: 0, options: settings)
+                : try DiskImage(path: image, number: 0, options: settings)
             door.readImage = { origin, buffer in
                 copy.readFile(origin.offset, buffer)
                 return origin.image == 0
@@ -187,6 +194,44 @@ struct DiskRecordReplayTests {
         #expect([UInt8](FileManager.default.contents(atPath: image) ?? Data()) == contents)
         // Data that is not in the image is in the log.
         if boundary == .devices { #expect(run.events.contains { $0.kind == .dmaWrite && $0.bytes.count == 2048 }) }
+    }
+
+    /// `log=data`: the contents are in the recording, and the image may be another one afterwards, whether the guest has
+    /// written it itself or somebody else has.
+    @Test(arguments: BoundaryKind.allCases, [false, true])
+    func aLoggedDiskReplaysWithoutItsImage(boundary: BoundaryKind, isWritable: Bool) throws {
+        defer { cleanUp() }
+        var program = DiskProgram()
+        program.address(20, 32)
+        program.startDMA(0x8000, 0x4000, toMemory: true)
+        program.command(0xC8)
+        program.waitAndTell()
+        program.fill(0x8000, 1024, 0xC3)
+        program.address(31, 2)
+        program.startDMA(0x8000, 1024, toMemory: false)
+        program.command(0xCA)
+        program.waitAndTell()
+        program.address(30, 4)
+        program.startDMA(0x8000, 2048, toMemory: true)
+        program.command(0xC8)
+        program.waitAndTell()
+        program.tell(0x8000, 2048)
+        program.address(399, 1)
+        program.command(0x20)
+        program.waitAndTell()
+        program.readData(0x9000, words: 256)
+        program.tell(0x9000, 512)
+        var options = DiskImage.Options()
+        options.isLogged = true
+        options.isWritable = isWritable
+        let run = try recordAndReplay(
+            boundary, program, options: options,
+            restore: { try Data(count: contents.count).write(to: URL(fileURLWithPath: image)) })
+        let written = sectors(30, 1) + [UInt8](repeating: 0xC3, count: 1024) + sectors(33, 1)
+        #expect(run.console.suffix(2048 + 1 + 512).elementsEqual(written + [0x58] + sectors(399, 1)))
+        let data = run.events.filter { $0.kind == .diskData }
+        #expect(boundary == .devices ? data.isEmpty : data.contains { $0.address == 0 && $0.value == 20 * 512 })
+        #expect(!run.events.contains { $0.kind == .dmaImage || $0.kind == .portImage })
     }
 
     /// The host's file fails during the recording and not at the replay: the guest sees the failure both times.

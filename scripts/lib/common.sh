@@ -177,8 +177,8 @@ usb_initramfs() {
 # What the tests are built with: optimised as a whole (they boot real kernels; a debug build is an order of magnitude
 # slower), and with what the network's and USB's tests need. Sets $build.
 test_traits() {
-    build=(-c release -Xswiftc -enable-testing --scratch-path .build-test --traits Slirp,Pcap,USB)
-    need libzstd-dev libslirp-dev libpcap-dev libusb-1.0-0-dev pkg-config cpio
+    build=(-c release -Xswiftc -enable-testing --scratch-path .build-test --traits Slirp,Pcap,USB,NBD)
+    need libzstd-dev libslirp-dev libpcap-dev libusb-1.0-0-dev libnbd-dev qemu-utils pkg-config cpio
 }
 
 # The program of that build, in $emu.

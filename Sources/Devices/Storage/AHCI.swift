@@ -26,8 +26,8 @@ package final class AHCI: PCIFunction {
         static let version: UInt64 = 0x10
         static let ports: UInt64 = 0x100
     }
-    /// S64A, AHCI only, 1.5 Gb/s, 32 slots, command list override, six ports.
-    private static let capabilities: UInt32 = 1 << 31 | 1 << 24 | 1 << 18 | 1 << 20 | 31 << 8 | UInt32(portCount - 1)
+    /// S64A, queued commands, AHCI only, 1.5 Gb/s, 32 slots, command list override, six ports.
+    private static let capabilities: UInt32 = 1 << 31 | 1 << 30 | 1 << 24 | 1 << 18 | 1 << 20 | 31 << 8 | UInt32(portCount - 1)
 
     package let name: String
     private static let registers: [RegisterName] = {

@@ -9,14 +9,36 @@ extension AHCIPort {
         static let uncorrectable: UInt8 = 0x40
     }
 
-    /// Begins the next command that waits.
+    /// Takes what waits, and begins the next command when the drive is free. Queued commands are taken at once and wait in
+    /// the drive; another one waits until the queue is empty, as a driver must see to anyway.
     func startNext() {
-        guard state.operation == .idle, !state.isHalted, state.issued != 0, let medium else { return }
-        // The slots take turns, from the one after the last.
-        let last = Int(state.slot)
-        guard let slot = (1...32).map({ (last + $0) & 31 }).first(where: { state.issued >> UInt32($0) & 1 != 0 }) else { return }
-        state.slot = UInt8(slot)
+        guard !state.isHalted, let medium else { return }
+        if state.operation == .idle || state.isQueued { takeQueued() }
+        guard state.operation == .idle else { return }
+        if state.queued != 0 {
+            begin(turn(state.queued))
+            state.queued &= ~(1 << UInt32(state.slot))
+            state.isQueued = true
+            return startQueued(medium)
+        }
+        guard state.issued != 0 else { return }
+        begin(turn(state.issued))
+        state.isQueued = false
+        state.taskFile = state.taskFile & 0xFF00 | 0xD0
+        guard state.fis[0] == 0x27 else { return respond(with: nil, error: Failure.abort) }
+        if state.fis[1] & 0x80 == 0 { return control() }
+        execute(state.fis[2], medium)
+    }
 
+    /// The slots take turns, from the one after the last.
+    private func turn(_ waiting: UInt32) -> Int {
+        let last = Int(state.slot)
+        return (1...32).map { (last + $0) & 31 }.first { waiting >> UInt32($0) & 1 != 0 } ?? 0
+    }
+
+    /// Reads a slot's command.
+    private func begin(_ slot: Int) {
+        state.slot = UInt8(slot)
         // Command header: flags and count of descriptors, bytes moved, address of the table.
         var header: (UInt32, UInt32, UInt64) = (0, 0, 0)
         withUnsafeMutableBytes(of: &header) { memory.read(state.commandList &+ UInt64(slot * 32), into: $0) }
@@ -25,10 +47,79 @@ extension AHCIPort {
         state.data = ScatterList()
         let count = Int(UInt32(littleEndian: header.0) >> 16)
         if count > 0 { readDescriptors(table &+ 0x80, count) }
-        state.taskFile = state.taskFile & 0xFF00 | 0xD0
-        guard state.fis[0] == 0x27 else { return respond(with: nil, error: Failure.abort) }
-        if state.fis[1] & 0x80 == 0 { return control() }
-        execute(state.fis[2], medium)
+    }
+
+    // MARK: Queued commands (Serial ATA 3.0, 13.6)
+
+    /// Commands of the queue that have been issued: the drive says that it has them, and their slots' bits in PxCI are clear
+    /// from then on.
+    private func takeQueued() {
+        for slot in 0..<32 where state.issued & state.active & ~state.queued & 1 << UInt32(slot) != 0 {
+            var header: (UInt32, UInt32, UInt64) = (0, 0, 0)
+            withUnsafeMutableBytes(of: &header) { memory.read(state.commandList &+ UInt64(slot * 32), into: $0) }
+            var start: UInt32 = 0
+            withUnsafeMutableBytes(of: &start) { memory.read(UInt64(littleEndian: header.2) & ~127, into: $0) }
+            start = UInt32(littleEndian: start)
+            // A command register FIS with READ or WRITE FPDMA QUEUED.
+            guard start & 0xFF == 0x27, start & 0x8000 != 0, [0x60, 0x61].contains(start >> 16 & 0xFF) else { continue }
+            state.queued |= 1 << UInt32(slot)
+            state.issued &= ~(1 << UInt32(slot))
+            // An error of the present command waits in the task file.
+            state.taskFile = state.taskFile & 0xFF00 | 0x40
+            sendRegisterFIS(interrupts: false)
+        }
+    }
+
+    private func startQueued(_ medium: any BlockMedium) {
+        state.taskFile = 0x40
+        let fis = state.fis
+        let writes = fis[2] == 0x61
+        var first: UInt64 = 0
+        for (index, shift) in Self.addressBytes { first |= UInt64(fis[index]) << shift }
+        var count = UInt64(fis[3]) | UInt64(fis[11]) << 8
+        if count == 0 { count = 65536 }
+        // The tag is the slot's number; software may have written something else since it was taken.
+        guard fis[0] == 0x27, fis[2] == 0x60 || writes, fis[12] >> 3 == state.slot, !(writes && medium.isReadOnly) else {
+            return respond(with: nil, error: Failure.abort)
+        }
+        guard first < medium.sectorCount, count <= medium.sectorCount - first else {
+            return respond(with: nil, error: Failure.notFound)
+        }
+        state.operation = .transfer
+        state.isPIO = false
+        state.transfer.start(writes ? .write : .read, sector: first, count: count)
+        startPiece(medium)
+    }
+
+    private func finishQueued(error: UInt8) {
+        let bit: UInt32 = 1 << UInt32(state.slot & 31)
+        if error == 0 {
+            state.taskFile = 0x40
+            state.active |= bit
+            sendDeviceBits(over: bit)
+            return end()
+        }
+        state.failedTag = state.slot
+        state.failedError = error
+        state.taskFile = UInt32(error) << 8 | 0x41
+        sendDeviceBits(over: 0)
+        state.queued = 0
+        halt()
+    }
+
+    /// READ LOG EXT of the page that tells of a queued command's failure (ATA/ATAPI-7 with Serial ATA 3.0, 13.7.4).
+    private func readLog() {
+        guard state.fis[4] == 0x10, state.fis[5] == 0, state.fis[12] == 1, state.fis[13] == 0 else {
+            return respond(with: nil, error: Failure.abort)
+        }
+        var page = [UInt8](repeating: 0, count: 512)
+        // Bit 7: no queued command has failed.
+        page[0] = state.failedError == 0 ? 0x80 : state.failedTag
+        page[2] = state.failedError == 0 ? 0x40 : 0x41
+        page[3] = state.failedError
+        page[511] = 0 &- page.reduce(0, &+)
+        state.failedError = 0
+        respond(with: (0..<256).map { UInt16(page[$0 * 2]) | UInt16(page[$0 * 2 + 1]) << 8 })
     }
 
     /// Physical region descriptors: an address, and in the fourth word the count of bytes less one.
@@ -60,27 +151,24 @@ extension AHCIPort {
     // MARK: Commands
 
     private func execute(_ command: UInt8, _ medium: any BlockMedium) {
-        switch command {
-        case 0xEC: respond(with: identity(medium))
-        case 0x25: startTransfer(.read, isExtended: true)
-        case 0xC8, 0xC9: startTransfer(.read, isExtended: false)
-        case 0x24, 0x29: startTransfer(.read, isExtended: true, isPIO: true)
-        case 0x20, 0x21, 0xC4: startTransfer(.read, isExtended: false, isPIO: true)
-        case 0x35, 0x3D: startTransfer(.write, isExtended: true)
-        case 0xCA, 0xCB: startTransfer(.write, isExtended: false)
-        case 0x34, 0x39, 0xCE: startTransfer(.write, isExtended: true, isPIO: true)
-        case 0x30, 0x31, 0xC5: startTransfer(.write, isExtended: false, isPIO: true)
-        case 0x40, 0x41, 0x42:
-            respond(with: nil, error: range(isExtended: command == 0x42, medium) == nil ? Failure.notFound : 0)
-        case 0xE7, 0xEA:
+        switch ATACommand(command) {
+        case .identify?: return respond(with: identity(medium))
+        case .access(let access)?: return startTransfer(access)
+        case .verify(let isExtended)?:
+            return respond(with: nil, error: range(isExtended: isExtended, medium) == nil ? Failure.notFound : 0)
+        case .flush?:
             state.transfer.start(.none, sector: 0, count: 0)
             medium.flush()
-            respond(with: nil, after: 100_000)
+            return respond(with: nil, after: 100_000)
+        case .nativeSize(let isExtended)?:
+            put(address: isExtended ? medium.sectorCount &- 1 : min(medium.sectorCount &- 1, 0x0FFF_FFFF))
+            return respond(with: nil)
+        case nil: break
+        }
+        switch command {
+        case 0x2F: readLog()
         case 0xE5:
             state.fis[12] = 0xFF
-            respond(with: nil)
-        case 0xF8, 0x27:
-            put(address: medium.sectorCount &- 1)
             respond(with: nil)
         // Power, features, multiple, translation, recalibrate: nothing that changes anything here.
         case 0xE0...0xE3, 0xE6, 0xEF, 0xC6, 0x91, 0x10...0x1F: respond(with: nil)
@@ -115,19 +203,24 @@ extension AHCIPort {
         return (first, count)
     }
 
+    /// Where a FIS has a sector's number of 48 bits: bytes and their places.
+    private static let addressBytes: [(Int, UInt64)] = [(4, 0), (5, 8), (6, 16), (8, 24), (9, 32), (10, 40)]
+
     private func put(address: UInt64) {
-        for (index, shift) in [(4, 0), (5, 8), (6, 16), (8, 24), (9, 32), (10, 40)] as [(Int, UInt64)] {
+        for (index, shift) in Self.addressBytes {
             state.fis[index] = UInt8(truncatingIfNeeded: address >> shift)
         }
     }
 
-    private func startTransfer(_ direction: BlockTransfer.Direction, isExtended: Bool, isPIO: Bool = false) {
+    private func startTransfer(_ access: ATACommand.Access) {
         guard let medium else { return }
-        if direction == .write, medium.isReadOnly { return respond(with: nil, error: Failure.abort) }
-        guard let range = range(isExtended: isExtended, medium) else { return respond(with: nil, error: Failure.notFound) }
+        if access.writes, medium.isReadOnly { return respond(with: nil, error: Failure.abort) }
+        guard let range = range(isExtended: access.isExtended, medium) else {
+            return respond(with: nil, error: Failure.notFound)
+        }
         state.operation = .transfer
-        state.isPIO = isPIO
-        state.transfer.start(direction, sector: range.first, count: range.count)
+        state.isPIO = !access.usesDMA
+        state.transfer.start(access.writes ? .write : .read, sector: range.first, count: range.count)
         startPiece(medium)
     }
 
@@ -186,10 +279,15 @@ extension AHCIPort {
     }
 
     private func finish(error: UInt8) {
+        if state.isQueued { return finishQueued(error: error) }
         state.taskFile = UInt32(error) << 8 | (error == 0 ? 0x50 : 0x51)
         sendRegisterFIS(interrupts: true)
         if error == 0 { return end() }
-        // The command stays issued: software must stop the port to go on.
+        halt()
+    }
+
+    /// The command stays issued, or active: software must stop the port to go on.
+    private func halt() {
         state.isHalted = true
         state.operation = .idle
         state.transfer.stop()
@@ -197,7 +295,8 @@ extension AHCIPort {
     }
 
     private func end() {
-        state.issued &= ~(1 << UInt32(state.slot & 31))
+        if !state.isQueued { state.issued &= ~(1 << UInt32(state.slot & 31)) }
+        state.isQueued = false
         state.operation = .idle
         state.transfer.stop()
         state.response = []
@@ -206,47 +305,18 @@ extension AHCIPort {
 
     // MARK: Identification
 
-    /// IDENTIFY DEVICE (6.16): a disk of 48-bit addresses, Ultra DMA 5, write cache, flushes.
+    /// IDENTIFY DEVICE: a disk with Ultra DMA 5 and a queue of 32 commands.
     private func identity(_ medium: any BlockMedium) -> [UInt16] {
-        var words = [UInt16](repeating: 0, count: 256)
-        let capacity = medium.sectorCount
-        func put(_ text: String, _ range: Range<Int>) {
-            var characters = Array(text.utf8.prefix(range.count * 2))
-            characters += [UInt8](repeating: 0x20, count: range.count * 2 - characters.count)
-            for (index, word) in range.enumerated() {
-                words[word] = UInt16(characters[index * 2]) << 8 | UInt16(characters[index * 2 + 1])
-            }
-        }
-        words[0] = 0x0040
-        words[1] = UInt16(min(capacity / (16 * 63), 16383))
-        words[3] = 16
-        words[6] = 63
-        put(serial, 10..<20)
-        put("1.0", 23..<27)
-        put("EMU HARDDISK", 27..<47)
-        words[47] = 0x8010
-        words[49] = 0x0B00
-        words[50] = 0x4000
-        words[51] = 0x0200
-        words[53] = 0x0006
-        let lba28 = min(capacity, 0x0FFF_FFFF)
-        words[60] = UInt16(truncatingIfNeeded: lba28)
-        words[61] = UInt16(truncatingIfNeeded: lba28 >> 16)
-        words[63] = 0x0007
-        words[64] = 0x0003
-        for index in 65...68 { words[index] = 120 }
-        // Serial ATA generation 1.
-        words[76] = 0x0002
-        words[80] = 0x00F0
-        words[82] = 0x4060
-        words[83] = 0x7400
-        words[84] = 0x4000
-        words[85] = 0x4060
-        words[86] = 0x3400
-        words[87] = 0x4000
-        words[88] = 0x203F
-        words[93] = 0
-        for index in 0..<4 { words[100 + index] = UInt16(truncatingIfNeeded: capacity >> UInt64(index * 16)) }
-        return words
+        var identity = ATAIdentity(serial: serial, model: "EMU HARDDISK")
+        identity.describeDisk(capacity: medium.sectorCount)
+        identity.words[75] = 31
+        // Serial ATA generation 1, queued commands.
+        identity.words[76] = 0x0102
+        // READ LOG EXT.
+        identity.words[84] |= 0x0020
+        identity.words[87] |= 0x0020
+        identity.words[85] |= 0x0060
+        identity.words[88] |= 0x2000
+        return identity.words
     }
 }

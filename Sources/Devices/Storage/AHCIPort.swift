@@ -29,6 +29,15 @@ package final class AHCIPort {
         package var errors: UInt32 = 0
         /// PxCI: a bit for each command that waits or is being carried out.
         package var issued: UInt32 = 0
+        /// PxSACT: a bit for each queued command that is not over.
+        package var active: UInt32 = 0
+        /// Queued commands that the drive has taken and not yet begun.
+        package var queued: UInt32 = 0
+        /// The present command is a queued one.
+        package var isQueued = false
+        /// Why a queued command failed, for the drive's log: its tag, and the error; 0 for none.
+        package var failedTag: UInt8 = 0
+        package var failedError: UInt8 = 0
         /// The present command, or the last.
         package var slot: UInt8 = 0
         package var operation = Operation.idle
@@ -58,6 +67,11 @@ package final class AHCIPort {
             visitor.field("control", &control)
             visitor.field("errors", &errors)
             visitor.field("issued", &issued)
+            visitor.field("active", &active)
+            visitor.field("queued", &queued)
+            visitor.field("isQueued", &isQueued)
+            visitor.field("failedTag", &failedTag)
+            visitor.field("failedError", &failedError)
             visitor.field("slot", &slot)
             visitor.field("operation", &operation)
             visitor.field("isHalted", &isHalted)
@@ -87,6 +101,7 @@ package final class AHCIPort {
     enum Interrupt {
         static let registerFIS: UInt32 = 1 << 0
         static let setupFIS: UInt32 = 1 << 1
+        static let deviceBits: UInt32 = 1 << 3
         static let connectChange: UInt32 = 1 << 6
         static let taskFileError: UInt32 = 1 << 30
         /// All that can be written.
@@ -172,6 +187,7 @@ package final class AHCIPort {
         case 0x28: return medium == nil || state.control & 15 != 0 ? 0 : 0x113
         case 0x2C: return state.control
         case 0x30: return state.errors
+        case 0x34: return state.active
         case 0x38: return state.issued
         default: return 0
         }
@@ -200,6 +216,7 @@ package final class AHCIPort {
         case 0x18: writeCommand(merge(state.command))
         case 0x2C: writeControl(merge(state.control) & 0xFFF)
         case 0x30: state.errors &= ~value
+        case 0x34: if isRunning { state.active |= value }
         case 0x38:
             guard isRunning, isEnabled else { return }
             state.issued |= value
@@ -218,6 +235,9 @@ package final class AHCIPort {
             state.operation = .idle
             state.transfer.stop()
             state.issued = 0
+            state.active = 0
+            state.queued = 0
+            state.isQueued = false
             state.isHalted = false
             state.slot = 0
         }
@@ -232,6 +252,9 @@ package final class AHCIPort {
         if value & 15 == 1 {
             // COMRESET: the drive begins anew when it ends.
             timer(nil)
+            state.queued = 0
+            state.active = 0
+            state.isQueued = false
             state.operation = .idle
             state.transfer.stop()
             state.isInReset = false
@@ -269,6 +292,20 @@ package final class AHCIPort {
         fis[17] = UInt8(truncatingIfNeeded: count >> 8)
         put(fis, at: 0x20)
         raise(Interrupt.setupFIS)
+    }
+
+    /// A set device bits FIS (Serial ATA 3.0, 10.3.6): queued commands are over, or one has failed.
+    func sendDeviceBits(over: UInt32) {
+        var fis = [UInt8](repeating: 0, count: 8)
+        fis[0] = 0xA1
+        fis[1] = 0x40
+        // Busy and data request are not told.
+        fis[2] = UInt8(truncatingIfNeeded: state.taskFile) & 0x77
+        fis[3] = UInt8(truncatingIfNeeded: state.taskFile >> 8)
+        for lane in 0..<4 { fis[4 + lane] = UInt8(truncatingIfNeeded: over >> UInt32(lane * 8)) }
+        state.active &= ~over
+        put(fis, at: 0x58)
+        raise(Interrupt.deviceBits)
     }
 
     private func putTaskFile(in fis: inout [UInt8]) {

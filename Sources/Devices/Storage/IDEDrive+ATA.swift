@@ -50,34 +50,27 @@ extension IDEDrive {
     }
 
     private func executeDisk(_ command: UInt8) {
+        switch ATACommand(command) {
+        case .identify?: return respond(identifyDisk())
+        case .access(let access)?: return startAccess(access)
+        case .verify(let isExtended)?: return verify(isExtended: isExtended)
+        case .flush?:
+            medium?.flush()
+            state.phase = .busy
+            state.status = Status.busy | Status.ready | Status.seekComplete
+            return schedule(.finish, after: 100_000)
+        case .nativeSize(let isExtended)?:
+            put(address: isExtended ? capacity &- 1 : min(capacity &- 1, 0x0FFF_FFFF), isExtended: isExtended)
+            return succeedWithoutData()
+        case nil: break
+        }
         switch command {
-        case 0xEC: respond(identifyDisk())
-        case 0x20, 0x21, 0xC4: startAccess(isExtended: false, writes: false, usesDMA: false)
-        case 0x24, 0x29: startAccess(isExtended: true, writes: false, usesDMA: false)
-        case 0xC8, 0xC9: startAccess(isExtended: false, writes: false, usesDMA: true)
-        case 0x25: startAccess(isExtended: true, writes: false, usesDMA: true)
-        case 0x30, 0x31, 0xC5: startAccess(isExtended: false, writes: true, usesDMA: false)
-        case 0x34, 0x39, 0xCE: startAccess(isExtended: true, writes: true, usesDMA: false)
-        case 0xCA, 0xCB: startAccess(isExtended: false, writes: true, usesDMA: true)
-        case 0x35, 0x3D: startAccess(isExtended: true, writes: true, usesDMA: true)
-        case 0x40, 0x41, 0x42: verify(isExtended: command == 0x42)
         case 0x10...0x1F: succeedWithoutData()
         case 0x70...0x7F:
             guard let address = address(isExtended: false), address < capacity else { return fail(Failure.notFound) }
             succeedWithoutData()
         case 0x91: setTranslation()
         case 0xC6: setMultiple()
-        case 0xE7, 0xEA:
-            medium?.flush()
-            state.phase = .busy
-            state.status = Status.busy | Status.ready | Status.seekComplete
-            schedule(.finish, after: 100_000)
-        case 0xF8:
-            put(address: min(capacity &- 1, 0x0FFF_FFFF), isExtended: false)
-            succeedWithoutData()
-        case 0x27:
-            put(address: capacity &- 1, isExtended: true)
-            succeedWithoutData()
         default: fail(Failure.abort)
         }
     }
@@ -86,8 +79,6 @@ extension IDEDrive {
 
     /// Sectors.
     var capacity: UInt64 { medium?.sectorCount ?? 0 }
-    /// Cylinders of the default translation: as much as a cylinder address can name.
-    private var cylinders: UInt64 { min(capacity / (16 * 63), 16383) }
 
     /// The sector the task file names; nil for a cylinder address out of the translation.
     private func address(isExtended: Bool) -> UInt64? {
@@ -128,13 +119,11 @@ extension IDEDrive {
         }
     }
 
-    private var isExtendedCommand: Bool { [0x24, 0x25, 0x29, 0x34, 0x35, 0x39, 0x3D, 0x42, 0xCE].contains(state.command) }
-
     /// After a transfer the task file names the last sector.
     func updateAddress() {
         guard kind == .disk else { return }
         Self.put(0, in: &state.sectorCount)
-        put(address: state.address == 0 ? 0 : state.address - 1, isExtended: isExtendedCommand)
+        put(address: state.address == 0 ? 0 : state.address - 1, isExtended: ATACommand(state.command)?.isExtended ?? false)
     }
 
     // MARK: Reading and writing
@@ -150,14 +139,14 @@ extension IDEDrive {
         return (first, count)
     }
 
-    private func startAccess(isExtended: Bool, writes: Bool, usesDMA: Bool) {
-        if [0xC4, 0x29, 0xC5, 0x39, 0xCE].contains(state.command), state.multiple == 0 { return fail(Failure.abort) }
-        if writes, medium?.isReadOnly ?? true { return fail(Failure.abort) }
-        guard let range = range(isExtended: isExtended) else { return }
+    private func startAccess(_ access: ATACommand.Access) {
+        if access.isMultiple, state.multiple == 0 { return fail(Failure.abort) }
+        if access.writes, medium?.isReadOnly ?? true { return fail(Failure.abort) }
+        guard let range = range(isExtended: access.isExtended) else { return }
         state.address = range.first
         state.remaining = range.count
-        state.usesDMA = usesDMA
-        if writes { startWrite(isFirst: true) } else { startRead() }
+        state.usesDMA = access.usesDMA
+        if access.writes { startWrite(isFirst: true) } else { startRead() }
     }
 
     private func verify(isExtended: Bool) {
@@ -223,49 +212,19 @@ extension IDEDrive {
 
     // MARK: Identification
 
-    /// Characters two a word, the first in the high byte, filled up with blanks.
-    private static func put(_ text: String, _ words: inout [UInt16], _ range: Range<Int>) {
-        var characters = Array(text.utf8.prefix(range.count * 2))
-        characters += [UInt8](repeating: 0x20, count: range.count * 2 - characters.count)
-        for (index, word) in range.enumerated() {
-            words[word] = UInt16(characters[index * 2]) << 8 | UInt16(characters[index * 2 + 1])
-        }
-    }
-
-    /// What both kinds say: names, transfer modes (ATA/ATAPI-7, 6.16).
-    private func identity(_ model: String) -> [UInt16] {
-        var words = [UInt16](repeating: 0, count: 256)
-        Self.put(serial, &words, 10..<20)
-        Self.put("1.0", &words, 23..<27)
-        Self.put(model, &words, 27..<47)
-        // DMA, LBA, IORDY.
-        words[49] = 0x0B00
-        words[50] = 0x4000
-        // Words 64...70 and 88 are valid; PIO mode 2.
-        words[51] = 0x0200
-        words[53] = 0x0006
+    /// What both kinds say; the transfer mode that software has chosen is told.
+    private func identity(_ model: String) -> ATAIdentity {
+        var identity = ATAIdentity(serial: serial, model: model)
         let mode = state.transferMode
-        words[63] = 0x0007 | (mode >> 4 == 2 ? 0x0100 << UInt16(mode & 3) : 0)
-        words[64] = 0x0003
-        for index in 65...68 { words[index] = 120 }
-        // ATA-4 to ATA-7.
-        words[80] = 0x00F0
-        words[82] = 0x4000
-        words[83] = 0x4000
-        words[84] = 0x4000
-        words[85] = 0x4000
-        words[87] = 0x4000
-        words[88] = 0x003F | (mode >> 4 == 4 ? 0x0100 << UInt16(mode & 7) : 0)
-        return words
+        if mode >> 4 == 2 { identity.words[63] |= 0x0100 << UInt16(mode & 3) }
+        if mode >> 4 == 4 { identity.words[88] |= 0x0100 << UInt16(mode & 7) }
+        return identity
     }
 
     private func identifyDisk() -> [UInt16] {
-        var words = identity("EMU HARDDISK")
-        words[0] = 0x0040
-        words[1] = UInt16(cylinders)
-        words[3] = 16
-        words[6] = 63
-        words[47] = 0x8010
+        var identity = identity("EMU HARDDISK")
+        identity.describeDisk(capacity: capacity)
+        var words = identity.words
         words[48] = 1
         words[53] |= 1
         // The present translation.
@@ -278,22 +237,14 @@ extension IDEDrive {
         words[57] = UInt16(truncatingIfNeeded: total)
         words[58] = UInt16(truncatingIfNeeded: total >> 16)
         words[59] = state.multiple > 0 ? 0x0100 | UInt16(state.multiple) : 0
-        let lba28 = min(capacity, 0x0FFF_FFFF)
-        words[60] = UInt16(truncatingIfNeeded: lba28)
-        words[61] = UInt16(truncatingIfNeeded: lba28 >> 16)
-        // Write cache, look-ahead, NOP; 48-bit addresses, FLUSH CACHE and FLUSH CACHE EXT.
-        words[82] |= 0x0060
-        words[83] |= 0x3400
         words[85] |= (state.options & 1 != 0 ? 0x20 : 0) | (state.options & 2 != 0 ? 0x40 : 0)
-        words[86] = 0x3400
         // The result of a reset of drive 0: passed.
         words[93] = 0x600B
-        for index in 0..<4 { words[100 + index] = UInt16(truncatingIfNeeded: capacity >> UInt64(index * 16)) }
         return words
     }
 
     private func identifyPacketDevice() -> [UInt16] {
-        var words = identity("EMU CD-ROM")
+        var words = identity("EMU CD-ROM").words
         // A packet device with a removable medium: CD-ROM, data request within 50 µs, packets of 12 bytes.
         words[0] = 0x85C0
         words[49] = 0x0F00

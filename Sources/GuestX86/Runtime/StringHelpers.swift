@@ -22,8 +22,9 @@ enum StringHelpers {
         let bytes = 1 << p.size
         let step = state.pointee.systemFlags & EFlags.df != 0 ? 0 &- UInt64(bytes) : UInt64(bytes)
         var left = isRepeated ? (p.singleStep ? 1 : min(count, sliceElements)) : 1
-        let isFlatSource = cpu.is64BitCode && p.segment < 4
-        let isFlatTarget = cpu.is64BitCode
+        let is64 = cpu.is64BitCode
+        let isFlatSource = is64 ? p.segment < 4 : cpu.isFlatData(p.segment)
+        let isFlatTarget = is64 || cpu.isFlatData(0)
         while left > 0 {
             // Whole runs within a page go as block moves, when nothing watches them.
             if isFlatTarget, step == UInt64(bytes), left > 1, p.kind == .movs || p.kind == .stos, isFlatSource || p.kind == .stos {

@@ -195,6 +195,8 @@ package final class X86CPU {
                 if isFlat(0) { bits |= ModeBits.flatES.rawValue }
                 if isFlat(2) { bits |= ModeBits.flatSS.rawValue }
                 if isFlat(3) { bits |= ModeBits.flatDS.rawValue }
+                if isWide(4) { bits |= ModeBits.wideFS.rawValue }
+                if s.pointee.cpl == 3, isWide(5) { bits |= ModeBits.wideGS.rawValue }
             }
             if cs.base != 0 { bits |= ModeBits.codeBase.rawValue }
             if cs.limit < (cs.isBig ? .max : 0xFFFF) { bits |= ModeBits.codeLimited.rawValue }
@@ -208,10 +210,15 @@ package final class X86CPU {
         return ModeBits(rawValue: bits)
     }
 
-    private func isFlat(_ index: Int) -> Bool {
+    /// The segment's limit is 4 GiB, and it is present, writable, expand-up data.
+    private func isWide(_ index: Int) -> Bool {
         let segment = state.pointee.segments[index]
-        // Present, writable, expand-up data.
-        return segment.base == 0 && segment.limit == .max && segment.attributes & 0x9E == 0x92
+        return segment.limit == .max && segment.attributes & 0x9E == 0x92
+    }
+    private func isFlat(_ index: Int) -> Bool { state.pointee.segments[index].base == 0 && isWide(index) }
+    /// In a segment of 32-bit protected mode that begins at 0 and ends at 4 GiB an offset is a linear address.
+    func isFlatData(_ index: Int) -> Bool {
+        state.pointee.cr0 & CR0.pe != 0 && state.pointee.systemFlags & EFlags.vm == 0 && isFlat(index)
     }
 
     var isAlignmentChecked: Bool {

@@ -23,4 +23,9 @@ package struct ModeBits: OptionSet, Sendable {
     package static let codeBase = ModeBits(rawValue: 1 << 11)
     /// The code segment's limit is less than what its size can address: jumps must be checked.
     package static let codeLimited = ModeBits(rawValue: 1 << 12)
+    /// The segment's limit is 4 GiB, and it may be read and written, wherever it begins: where 32-bit systems keep what
+    /// belongs to a processor or a thread. GS counts in user code only, where FS does not matter to kernels: their code is
+    /// not to be translated again for each program's GS.
+    package static let wideFS = ModeBits(rawValue: 1 << 13)
+    package static let wideGS = ModeBits(rawValue: 1 << 14)
 }

@@ -197,6 +197,14 @@ package final class Translator {
         }
     }
 
+    private func isWide(_ segment: SegmentRegister) -> Bool {
+        switch segment {
+        case .fs: mode.contains(.wideFS)
+        case .gs: mode.contains(.wideGS)
+        default: false
+        }
+    }
+
     /// Emits what forms the linear address of the memory operand; gives the operands of a load or store.
     /// - Parameters:
     ///   - size: bytes accessed, for the limit check.
@@ -235,6 +243,10 @@ package final class Translator {
         }
         if isFlat(segment) { return (offset, Slot.zero, Address().with(Address.truncate32)) }
         let temp = Slot.temp(15)
+        if isWide(segment) {
+            ir.emit(.segment32, dst: temp, a: offset, b: StateLayout.base(segment.rawValue))
+            return (temp, Slot.zero, Address())
+        }
         helper(
             .segmentAddress, dst: temp, a: offset,
             imm: UInt64(segment.rawValue) | UInt64(size) << 8 | (write ? 1 << 32 : 0))

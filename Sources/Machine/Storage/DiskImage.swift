@@ -1,9 +1,9 @@
+import Boundary
 import DeviceBus
 import Devices
-import Glibc
 import MachineState
 
-/// A raw image as a drive's medium, and as a part of the machine's state: the image's file is only read, and what the
+/// An image as a drive's medium, and as a part of the machine's state: the image's file is only read, and what the
 /// guest writes is in an overlay; or, if the user wants it so, the file itself is written.
 package final class DiskImage: BlockMedium, Device {
     /// What the user decides.
@@ -12,6 +12,8 @@ package final class DiskImage: BlockMedium, Device {
         package var isWritable = false
         /// The medium refuses writes: a CD-ROM.
         package var isReadOnly = false
+        /// The contents go into the recording when they are read, because the image may be another one at the replay.
+        package var isLogged = false
         /// The overlay's file; nil for memory.
         package var overlay: String?
         /// Bytes the overlay may hold.
@@ -28,8 +30,15 @@ package final class DiskImage: BlockMedium, Device {
     package let number: UInt8
     /// The file itself is written.
     package var isWritten: Bool { isWritable }
+    /// The header of a recording names the image by its digest.
+    package var isNamed: Bool { !isWritable && !isLogged }
     private let isWritable: Bool
-    private let file: Int32
+    /// What is read goes into the recording: the header does not name the image by its digest.
+    package let isLogged: Bool
+    /// Nil in the replay of a recording that has the contents itself.
+    private let source: (any DiskSource)?
+    /// Asks the door for the contents: live it asks `source`, in a replay the recording. Set if `isLogged`, and inside.
+    package var ask: ((_ offset: UInt64, _ buffer: UnsafeMutableRawBufferPointer) -> Void)?
     private let overlay: DiskOverlay?
     private let reports = Reports()
 
@@ -44,21 +53,27 @@ package final class DiskImage: BlockMedium, Device {
         set { reports.handler = newValue }
     }
 
+    /// A raw image.
     /// - Parameter number: the drive, 0...63.
-    package init(path: String, number: Int, options: Options) throws(DiskError) {
+    package convenience init(path: String, number: Int, options: Options) throws(DiskError) {
+        let source = try FileSource(path: path, isWritable: options.isWritable && !options.isReadOnly)
+        try self.init(source, size: source.size, path: path, number: number, options: options)
+    }
+
+    /// - Parameters:
+    ///   - source: where the contents are; nil if a recording has them.
+    ///   - size: bytes, more than 0.
+    ///   - number: the drive, 0...63.
+    package init(
+        _ source: (any DiskSource)?, size: UInt64, path: String, number: Int, options: Options
+    ) throws(DiskError) {
         self.path = path
         self.number = UInt8(number & 63)
+        self.source = source
+        self.size = size
+        isLogged = options.isLogged
         isReadOnly = options.isReadOnly
         isWritable = options.isWritable && !options.isReadOnly
-        file = open(path, (isWritable ? O_RDWR : O_RDONLY) | O_CLOEXEC)
-        guard file >= 0 else { throw DiskError("\(path): cannot be opened: \(DiskError.reason())") }
-        if flock(file, (isWritable ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 {
-            throw DiskError("\(path): another machine is writing it, or uses it while this one wants to write")
-        }
-        let end = lseek(file, 0, SEEK_END)
-        guard end >= 0 else { throw DiskError("\(path): cannot be read: \(DiskError.reason())") }
-        guard end > 0 else { throw DiskError("\(path): is empty") }
-        size = UInt64(end)
         // A last sector (a CD-ROM's block) that is not whole is filled up with zeros.
         let block: UInt64 = options.isReadOnly ? 2048 : 512
         sectorCount = (size + block - 1) / block * (block / 512)
@@ -74,16 +89,15 @@ package final class DiskImage: BlockMedium, Device {
     /// Stands in for an image where only the drive itself matters: sectors of zeros, and no file.
     package init(standingInFor number: Int, isReadOnly: Bool) {
         path = "(no image)"
-        self.number = UInt8(number & 31)
+        self.number = UInt8(number & 63)
         self.isReadOnly = isReadOnly
         isWritable = false
-        file = -1
+        source = nil
+        isLogged = false
         size = 0
         sectorCount = 2880
         overlay = nil
     }
-
-    deinit { if file >= 0 { close(file) } }
 
     /// What the guest has written, if a checkpoint can take it by slots.
     package var slots: DiskOverlay? { overlay.flatMap { $0.isInMemory ? $0 : nil } }
@@ -110,8 +124,9 @@ package final class DiskImage: BlockMedium, Device {
     package func prepare(sector: UInt64, from buffer: UnsafeRawBufferPointer) {
         let start = sector &* 512
         if isWritable {
-            if pwrite(file, buffer.baseAddress, buffer.count, off_t(start)) != buffer.count {
-                reports.handler("\(path): cannot be written: \(DiskError.reason())")
+            let count = start >= size ? 0 : Int(min(UInt64(buffer.count), size - start))
+            if let reason = source?.write(start, from: UnsafeRawBufferPointer(rebasing: buffer[..<count])) {
+                reports.handler("\(path): \(reason)")
             }
             return
         }
@@ -144,13 +159,13 @@ package final class DiskImage: BlockMedium, Device {
     package func flush() {
         if let overlay {
             if !overlay.flush() { fail("flush") }
-        } else if isWritable, fdatasync(file) != 0 {
-            reports.handler("\(path): cannot be flushed: \(DiskError.reason())")
+        } else if isWritable, let reason = source?.flush() {
+            reports.handler("\(path): \(reason)")
         }
     }
 
     package func origin(sector: UInt64, count: Int) -> ImageOrigin? {
-        if isWritable { return nil }
+        if isWritable || isLogged { return nil }
         let start = sector &* 512
         // Beyond the file's end there are zeros that are not in it.
         guard start + UInt64(count * 512) <= size else { return nil }
@@ -178,20 +193,18 @@ package final class DiskImage: BlockMedium, Device {
 
     /// The image's own bytes; zeros behind its end.
     package func readFile(_ start: UInt64, _ buffer: UnsafeMutableRawBufferPointer) {
-        var done = 0
-        let wanted = start >= size ? 0 : Int(min(UInt64(buffer.count), size - start))
-        while done < wanted {
-            let count = pread(file, buffer.baseAddress! + done, wanted - done, off_t(start) + off_t(done))
-            if count < 0, errno == EINTR { continue }
-            if count <= 0 {
-                let reason = count < 0 ? DiskError.reason() : "it has become shorter"
-                reports.handler("\(path): cannot be read at offset \(start + UInt64(done)): \(reason)")
-                break
-            }
-            done += count
+        if let ask { ask(start, buffer) } else { readSource(start, buffer) }
+    }
+
+    /// The same from the host, whoever asks.
+    package func readSource(_ start: UInt64, _ buffer: UnsafeMutableRawBufferPointer) {
+        let count = start >= size || source == nil ? 0 : Int(min(UInt64(buffer.count), size - start))
+        if count < buffer.count {
+            UnsafeMutableRawBufferPointer(rebasing: buffer[count...]).initializeMemory(as: UInt8.self, repeating: 0)
         }
-        if done < buffer.count {
-            UnsafeMutableRawBufferPointer(rebasing: buffer[done...]).initializeMemory(as: UInt8.self, repeating: 0)
+        guard let source, count > 0 else { return }
+        if let reason = source.read(start, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])) {
+            reports.handler("\(path): \(reason)")
         }
     }
 

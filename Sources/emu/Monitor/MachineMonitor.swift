@@ -13,6 +13,7 @@ final class MachineMonitor {
     let input: HostInput
     let disks: [DriveFile]
     let live: LiveBoundary
+    let snapshots: Snapshots
     private let queue: MonitorQueue
     private let people: LineServer?
     private let programs: LineServer?
@@ -29,8 +30,9 @@ final class MachineMonitor {
 
     init(
         _ options: MonitorOptions, machine: PCMachine, board: PCBoard?, disks: [DriveFile], live: LiveBoundary,
-        input: HostInput
+        input: HostInput, isRecorded: Bool
     ) throws {
+        snapshots = Snapshots(machine, isRecorded: isRecorded)
         self.machine = machine
         self.board = board
         self.disks = disks
@@ -116,6 +118,12 @@ final class MachineMonitor {
     }
 
     func quit() { live.requestQuit() }
+
+    /// The machine is as it was when the snapshot was taken; its clock goes on from there.
+    func load(snapshot name: String) throws {
+        try refuseUnderDebugger()
+        live.addPause(nanoseconds: try snapshots.load(name))
+    }
 
     func screendump(_ path: String) throws { try Screenshot.save(machine.vga, output: path, text: false) }
 

@@ -13,16 +13,13 @@ enum MonitorCommands {
         let run: @Sendable (_ words: [String], MachineMonitor) throws -> String
     }
 
-    static let reasonAgainstSnapshots =
-        "a live machine is not saved: record the run (--record); emu replay FILE --until POSITION --live goes live again from any position"
-
     private static let commands: [Command] = [
         Command(names: ["help", "?"], usage: "help", help: "this list") { _, _ in
             commands.map { "\($0.usage) -- \($0.help)" }.joined(separator: "\n")
         },
-        Command(names: ["info"], usage: "info registers|pic|irq|pci|mtree|block|status", help: "show something of the machine") {
+        Command(names: ["info"], usage: "info registers|pic|irq|pci|mtree|block|snapshots|status", help: "show something of the machine") {
             words, monitor in
-            guard words.count == 2 else { throw MonitorError("info registers|pic|irq|pci|mtree|block|status") }
+            guard words.count == 2 else { throw MonitorError("info registers|pic|irq|pci|mtree|block|snapshots|status") }
             return try MonitorInformation.text(words[1], monitor)
         },
         Command(names: ["stop", "s"], usage: "stop", help: "stop the machine") { _, monitor in
@@ -83,8 +80,21 @@ enum MonitorCommands {
             try monitor.change(disc: nil)
             return ""
         },
-        Command(names: ["savevm", "loadvm"], usage: "savevm, loadvm", help: "not there; says what is instead") { _, _ in
-            throw MonitorError(reasonAgainstSnapshots)
+        Command(names: ["savevm"], usage: "savevm NAME", help: "keep the machine's state in memory, if the run is not recorded") {
+            words, monitor in
+            guard words.count == 2 else { throw MonitorError("savevm NAME") }
+            try monitor.snapshots.save(words[1])
+            return ""
+        },
+        Command(names: ["loadvm"], usage: "loadvm NAME", help: "put the machine back into that state") { words, monitor in
+            guard words.count == 2 else { throw MonitorError("loadvm NAME") }
+            try monitor.load(snapshot: words[1])
+            return ""
+        },
+        Command(names: ["delvm"], usage: "delvm NAME", help: "forget that state") { words, monitor in
+            guard words.count == 2 else { throw MonitorError("delvm NAME") }
+            try monitor.snapshots.delete(words[1])
+            return ""
         },
         Command(names: ["quit", "q"], usage: "quit", help: "end the run") { _, monitor in
             monitor.quit()

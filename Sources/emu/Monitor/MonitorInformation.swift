@@ -17,7 +17,8 @@ enum MonitorInformation {
         case "irq": return try state(["pic", "lapic"], monitor)
         case "pci": return try pci(board(monitor))
         case "mtree": return try tree(board(monitor))
-        default: throw MonitorError("info registers|pic|irq|pci|mtree|block|status")
+        case "snapshots": return monitor.snapshots.list
+        default: throw MonitorError("info registers|pic|irq|pci|mtree|block|snapshots|status")
         }
     }
 

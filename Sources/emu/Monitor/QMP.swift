@@ -70,8 +70,6 @@ enum QMP {
             guard let line = arguments["command-line"] as? String else { throw Failure(text: "there is no command-line") }
             do { return try MonitorCommands.carryOut(line, monitor) } catch { return "\(error)\n" }
         },
-        "savevm": { _, _ in throw Failure(text: MonitorCommands.reasonAgainstSnapshots) },
-        "loadvm": { _, _ in throw Failure(text: MonitorCommands.reasonAgainstSnapshots) },
     ]
     private static var names: [String] { (commands.keys + ["qmp_capabilities"]).sorted() }
 
