@@ -278,14 +278,13 @@ package final class AC97: PCIFunction, HostReceiver {
                 return
             }
             let ran = isRunning(index)
+            if ran, value & ControlBit.run == 0 { stop(index) }
             state.streams[index].control = value & 0x1D
             if !ran, isRunning(index) {
                 state.streams[index].status &= ~(StatusBit.halted | StatusBit.isLast)
                 if state.streams[index].left == 0 { load(index, state.streams[index].current) }
                 begin(index)
                 if index == Self.input { tell(2) }
-            } else if ran, !isRunning(index) {
-                stop(index)
             }
         default: break
         }
