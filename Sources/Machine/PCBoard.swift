@@ -193,6 +193,7 @@ package final class PCBoard {
             Channel.usb.firstIndex(of: channel).flatMap { number in
                 pciDevices.usbReceivers.indices.contains(number) ? pciDevices.usbReceivers[number] : nil
             }
+        case .audio: pciDevices.sound
         case .debugConsole, .entropy, .parallel0, .panic: nil
         }
     }

@@ -66,6 +66,8 @@ package enum Channel: UInt16, Sendable, CaseIterable {
     case usb5 = 37
     case usb6 = 38
     case usb7 = 39
+    /// Sound, both ways.
+    case audio = 40
 
     /// The network cards' channels, in the order of the cards.
     package static let network: [Channel] = [.net0, .net1, .net2, .net3]
@@ -92,6 +94,7 @@ package enum Channel: UInt16, Sendable, CaseIterable {
         case .net1: "net1"
         case .net2: "net2"
         case .net3: "net3"
+        case .audio: "audio"
         case .usb0, .usb1, .usb2, .usb3, .usb4, .usb5, .usb6, .usb7: "usb\(rawValue - Channel.usb0.rawValue)"
         }
     }
@@ -103,4 +106,6 @@ package enum OptionalDevice: String, Sendable, CaseIterable {
     case virtioEntropy = "virtio-rng"
     /// A virtio console, Linux's hvc0.
     case virtioConsole = "virtio-console"
+    /// Intel's AC '97 sound.
+    case ac97
 }

@@ -14,6 +14,7 @@ final class PCIDevices {
     /// What gets the input of USB devices, in the order of their channels.
     private(set) var usbReceivers: [any HostReceiver] = []
     private(set) var xhci: XHCI?
+    private(set) var sound: AC97?
     private let piix3: PIIX3
     private let host: PCIHost
     private let messages: any MessageSink
@@ -47,6 +48,15 @@ final class PCIDevices {
                 let console = VirtioConsole(channel: channel(.virtioConsole))
                 console.transport = addVirtio(console)
                 self.console = console
+            case .ac97:
+                let slot = nextSlot
+                let port = memory("ac97")
+                port.request = { "recorded samples" }
+                let card = AC97(
+                    name: "ac97", irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: port,
+                    scheduler: scheduler, channel: channel(.audio))
+                functions.append(card)
+                sound = card
             }
         }
         for (card, host) in zip(configuration.networkCards, Channel.network) {

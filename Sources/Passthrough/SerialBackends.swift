@@ -136,9 +136,26 @@ package final class PtyBackend: SerialBackend {
     }
 }
 
-/// A TCP connection to a listening peer.
-package final class TCPBackend: SerialBackend {
+/// A connection to a listening peer, by TCP or by a UNIX socket.
+package final class SocketBackend: SerialBackend {
     private let descriptor: Int32
+
+    /// - Parameter path: of a UNIX socket, 107 bytes at most.
+    package init(path: String) throws {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8.prefix($0.count - 1))) }
+        descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        let code = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+        }
+        guard descriptor >= 0, code == 0 else {
+            let problem = BackendError.system("--serial unix:\(path)")
+            close(descriptor)
+            throw problem
+        }
+        signal(SIGPIPE, SIG_IGN)
+    }
 
     package init(host: String, port: UInt16) throws {
         var hints = addrinfo()

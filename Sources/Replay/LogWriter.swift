@@ -9,6 +9,10 @@ package final class LogWriter {
     /// A partial chunk is closed when it has waited so long.
     private static let maxAge = Duration.seconds(2)
     private static let level: Int32 = 9
+    /// What is large may be data that nothing can make smaller (a download): a quick level finds out, and trying harder
+    /// would stop the machine for nothing.
+    private static let quickLevel: Int32 = 1
+    private static let large = 256 << 10
 
     private let file: LogFile
     private var encoder = ChunkEncoder()
@@ -77,7 +81,12 @@ package final class LogWriter {
         if encoder.count == 0 || failure != nil { return }
         let raw = encoder.encoded()
         var compressed = [UInt8](repeating: 0, count: ZSTD_compressBound(raw.count))
-        let size = ZSTD_compress(&compressed, compressed.count, raw, raw.count, Self.level)
+        var size = 0
+        if raw.count >= Self.large { size = ZSTD_compress(&compressed, compressed.count, raw, raw.count, Self.quickLevel) }
+        // An error is a number beyond any size.
+        if raw.count < Self.large || ZSTD_isError(size) != 0 || size < raw.count / 8 * 7 {
+            size = ZSTD_compress(&compressed, compressed.count, raw, raw.count, Self.level)
+        }
         if ZSTD_isError(size) != 0 {
             failure = LogError("\(file.path): zstd cannot compress a chunk: \(String(cString: ZSTD_getErrorName(size)))")
             return

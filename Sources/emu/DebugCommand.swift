@@ -21,7 +21,7 @@ struct DebugCommand: ParsableCommand {
     var gdbProgram = "gdb"
     @Option(name: .customLong("gdb-argument"), help: ArgumentHelp("One more argument for gdb; may be repeated.", valueName: "text"))
     var gdbArguments: [String] = []
-    @Option(help: ArgumentHelp("After “monitor golive”: the serial console: file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    @Option(help: ArgumentHelp("After “monitor golive”: the serial console: file:PATH, pty, tcp:HOST:PORT, unix:PATH or none.", valueName: "backend"))
     var serial = SerialOption.none
     @Option(help: "After “monitor golive”: how idle time passes.")
     var pace = RunCommand.PaceOption.realtime

@@ -7,7 +7,7 @@ import Replay
 /// `emu export`: what is in a recording, as files of other programs.
 struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "export", abstract: "Write a recording's network or USB traffic as a file of other programs.",
+        commandName: "export", abstract: "Write a recording's network or USB traffic, or its sound, as a file of other programs.",
         discussion: """
             Times are virtual, in nanoseconds since power-on. A recording at the inputs boundary is replayed for it: what the
             guest sent is not in the log. One at the devices boundary is only read.
@@ -19,11 +19,13 @@ struct ExportCommand: ParsableCommand {
     var pcapng: String?
     @Option(help: ArgumentHelp("The transfers at the USB controller, as Linux's usbmon has them: a pcap file.", valueName: "file"))
     var usbmon: String?
+    @Option(help: ArgumentHelp("What the sound card has played: a WAV file.", valueName: "file"))
+    var wav: String?
     @OptionGroup var images: ImageOptions
     @OptionGroup var engine: EngineOptions
 
     func validate() throws {
-        if pcapng == nil, usbmon == nil { throw ValidationError("give --pcapng or --usbmon") }
+        if pcapng == nil, usbmon == nil, wav == nil { throw ValidationError("give --pcapng, --usbmon or --wav") }
     }
 
     func run() throws {
@@ -34,6 +36,16 @@ struct ExportCommand: ParsableCommand {
             if reader.header.setting("usb") == nil, !hasDisk { throw UserError("\(file): the recorded machine has no USB device") }
             return try PcapWriter(path: path, link: PcapWriter.usbmon)
         }
+        let sound = try wav.map { path -> WAVWriter in
+            guard (reader.header.setting("devices") ?? "").split(separator: ",").contains("ac97") else {
+                throw UserError("\(file): the recorded machine has no sound card")
+            }
+            return try WAVWriter(path: path)
+        }
+        func play(_ isOut: Bool, _ source: UInt16, _ bytes: [UInt8]) {
+            guard let sound, isOut, source == Channel.audio.rawValue, bytes.first == 1, let rate = SoundMessage.rate(bytes) else { return }
+            sound.append(bytes[5...], rate: rate)
+        }
         if reader.header.boundary == .devices {
             try reader.forEachEvent { _, event in
                 guard event.kind == .frame else { return true }
@@ -42,18 +54,26 @@ struct ExportCommand: ParsableCommand {
                     usb?.append(event.bytes, time: event.value)
                 } else {
                     network?.append(event.width != 0, source, event.bytes, event.value)
+                    play(event.width != 0, source, event.bytes)
                 }
                 return true
             }
         } else {
             let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
-            if let network { session.door.onCrossing = network.append }
+            session.door.onCrossing = { isOut, source, bytes, time in
+                network?.append(isOut, source, bytes, time)
+                play(isOut, source, bytes)
+            }
             if let usb { _ = session.machine.board?.tapUSB { usb.append($0, time: $1) } }
             _ = try session.run(until: nil)
         }
         if let network, let pcapng {
             guard network.output.flush() else { throw UserError("\(pcapng): cannot be written") }
             Message.say("\(pcapng): \(network.count) frames")
+        }
+        if let sound, let wav {
+            guard sound.finish() else { throw UserError("\(wav): cannot be written") }
+            Message.say("\(wav): \(sound.count) bytes of sound")
         }
         if let usb, let usbmon {
             guard usb.flush() else { throw UserError("\(usbmon): cannot be written") }

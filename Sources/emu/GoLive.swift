@@ -13,7 +13,7 @@ struct LiveOptions: ParsableArguments {
     var live = false
     @Option(help: ArgumentHelp("With --live: record the whole run, what was replayed and what follows.", valueName: "file"))
     var record: String?
-    @Option(help: ArgumentHelp("After going live: the serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    @Option(help: ArgumentHelp("After going live: the serial console: stdio, file:PATH, pty, tcp:HOST:PORT, unix:PATH or none.", valueName: "backend"))
     var serial = SerialOption.stdio
     @Option(help: ArgumentHelp("After going live: drive the guest by a script.", valueName: "file"))
     var script: String?

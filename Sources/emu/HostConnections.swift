@@ -5,13 +5,13 @@ import Passthrough
 
 /// Options about devices that a machine may have or not, and about where channels lead.
 struct DeviceOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("A device: virtio-rng, or virtio-console. More than once for more.", valueName: "name"))
+    @Option(help: ArgumentHelp("A device: virtio-rng, virtio-console or ac97. More than once for more.", valueName: "name"))
     var device: [OptionalDevice] = []
-    @Option(help: ArgumentHelp("The second serial port: file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    @Option(help: ArgumentHelp("The second serial port: file:PATH, pty, tcp:HOST:PORT, unix:PATH or none.", valueName: "backend"))
     var serial2 = SerialOption.none
     @Option(help: ArgumentHelp("What the guest prints on the parallel port goes to this file.", valueName: "file"))
     var parallel: String?
-    @Option(help: ArgumentHelp("The virtio console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    @Option(help: ArgumentHelp("The virtio console: stdio, file:PATH, pty, tcp:HOST:PORT, unix:PATH or none.", valueName: "backend"))
     var virtioConsole = SerialOption.none
 
     func validate() throws {

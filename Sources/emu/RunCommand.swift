@@ -37,12 +37,13 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var devices: DeviceOptions
     @OptionGroup var network: NetworkOptions
     @OptionGroup var usb: USBOptions
+    @OptionGroup var sound: SoundOptions
     @OptionGroup var monitoring: MonitorOptions
     @Option(help: ArgumentHelp("The guest's screen: none, vnc=HOST:N[,PASSWORD] or sdl.", valueName: "display"))
     var display = DisplayOption.none
     @Option(help: ArgumentHelp("RAM: MiB, or with K, M or G; 16M to 8G.", valueName: "size"))
     var memory = MemoryOption(bytes: 256 << 20)
-    @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT or none.", valueName: "backend"))
+    @Option(help: ArgumentHelp("The serial console: stdio, file:PATH, pty, tcp:HOST:PORT, unix:PATH or none.", valueName: "backend"))
     var serial = SerialOption.stdio
     @Option(help: ArgumentHelp("Where the debug console (ports 0xE9 and 0x402) goes: a file.", valueName: "file"))
     var debugcon: String?
@@ -54,7 +55,7 @@ struct RunCommand: ParsableCommand {
     var pace = PaceOption.realtime
     @Option(help: ArgumentHelp("One instruction takes 2^N ns of virtual time (0 to 10).", valueName: "n"))
     var clockShift: UInt8 = 1
-    @Option(help: ArgumentHelp("Date at power-on: utc, localtime, or seconds since 1970.", valueName: "date"))
+    @Option(help: ArgumentHelp("Date at power-on: utc, localtime, seconds since 1970, or a date as 2026-01-31T12:00:00.", valueName: "date"))
     var rtc = "utc"
     @Option(help: ArgumentHelp("Instructions between digests in the recording.", valueName: "n"))
     var digestInterval: UInt64 = 500_000_000
@@ -101,6 +102,7 @@ struct RunCommand: ParsableCommand {
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
         configuration.devices = devices.device
+        if sound.isGiven, !configuration.devices.contains(.ac97) { configuration.devices.append(.ac97) }
         configuration.networkCards = network.cards
         configuration.usb = usb.settings
         var paths: [String: String] = [:]
@@ -151,6 +153,8 @@ struct RunCommand: ParsableCommand {
             configuration: configuration, image: image,
             media: configuration.boundary == .inputs ? setup.media : [], door: door, engine: engine.engine)
         let connections = try NetworkConnections(network.net, live)
+        let speaker = try SoundConnection(sound, live)
+        if let recorder, configuration.boundary == .devices { speaker.note(in: recorder) }
         if let recorder, configuration.boundary == .devices { connections.note(in: recorder) }
         if let recorder, let board = plane?.board {
             _ = board.tapUSB { [unowned recorder] in
@@ -205,6 +209,7 @@ struct RunCommand: ParsableCommand {
         }
         monitor.finish()
         try connections.finish()
+        try speaker.finish()
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
         engine.report(machine, seconds: elapsed.seconds)
@@ -291,10 +296,15 @@ struct RunCommand: ParsableCommand {
         case "utc": return UInt64(max(now, 0))
         case "localtime": return UInt64(max(now + Double(TimeZone.current.secondsFromGMT()), 0))
         default:
-            guard let seconds = UInt64(rtc), seconds < 1 << 40 else {
-                throw ValidationError("--rtc is utc, localtime or seconds since 1970, not “\(rtc)”")
+            if let seconds = UInt64(rtc), seconds < 1 << 40 { return seconds }
+            let format = DateFormatter()
+            format.locale = Locale(identifier: "en_US_POSIX")
+            format.timeZone = TimeZone(identifier: "UTC")
+            format.dateFormat = rtc.contains("T") ? "yyyy-MM-dd'T'HH:mm:ss" : "yyyy-MM-dd"
+            guard let date = format.date(from: rtc), date.timeIntervalSince1970 >= 0 else {
+                throw ValidationError("--rtc is utc, localtime, seconds since 1970 or a date as 2026-01-31T12:00:00, not “\(rtc)”")
             }
-            return seconds
+            return UInt64(date.timeIntervalSince1970)
         }
     }
 

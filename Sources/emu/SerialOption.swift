@@ -7,6 +7,7 @@ enum SerialOption: ExpressibleByArgument, Equatable {
     case file(String)
     case pty
     case tcp(host: String, port: UInt16)
+    case unix(String)
     case none
 
     init?(argument: String) {
@@ -17,6 +18,8 @@ enum SerialOption: ExpressibleByArgument, Equatable {
         default:
             if argument.hasPrefix("file:"), argument.count > 5 {
                 self = .file(String(argument.dropFirst(5)))
+            } else if argument.hasPrefix("unix:"), (6...112).contains(argument.utf8.count) {
+                self = .unix(String(argument.dropFirst(5)))
             } else if argument.hasPrefix("tcp:") {
                 let parts = argument.dropFirst(4).split(separator: ":", omittingEmptySubsequences: false)
                 guard parts.count == 2, let port = UInt16(parts[1]) else { return nil }
@@ -41,7 +44,8 @@ enum SerialOption: ExpressibleByArgument, Equatable {
             let pty = try PtyBackend()
             Message.say("serial console on \(pty.name)")
             return pty
-        case .tcp(let host, let port): return try TCPBackend(host: host, port: port)
+        case .tcp(let host, let port): return try SocketBackend(host: host, port: port)
+        case .unix(let path): return try SocketBackend(path: path)
         case .none: return NullBackend()
         }
     }

@@ -137,12 +137,15 @@ full_kernel() {
 }
 
 # modules_initramfs KERNEL SCRIPT OUT MODULE…: an initramfs with these drivers and what they need; /bin/order names them in
-# the order in which they can be loaded.
+# the order in which they can be loaded. A MODULE with a slash is a file that goes along.
 modules_initramfs() {
-    local modules order
+    local modules order argument wanted=() files=()
+    for argument in "${@:4}"; do
+        case $argument in */*) files+=("$argument") ;; *) wanted+=("$argument") ;; esac
+    done
     modules=$(cd "$(dirname "$1")/../lib/modules" && pwd)
     order=$(mktemp -d)
-    python3 - "$modules" "${@:4}" >"$order/order" <<'PY'
+    python3 - "$modules" "${wanted[@]}" >"$order/order" <<'PY'
 import glob, os, re, subprocess, sys
 files = {os.path.basename(f)[:-3].replace("-", "_"): f for f in glob.glob(sys.argv[1] + "/**/*.ko", recursive=True)}
 found = []
@@ -162,7 +165,6 @@ for module in sys.argv[2:]:
     add(module)
 print("\n".join(os.path.basename(files[name])[:-3] for name in found))
 PY
-    local files=()
     while read -r module; do files+=("$(find "$modules" -name "$module.ko")"); done <"$order/order"
     initramfs "$2" "$3" "${files[@]}" "$order/order"
     rm -rf "$order"
