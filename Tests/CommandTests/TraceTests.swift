@@ -276,6 +276,10 @@ struct TraceTests {
         expectError(try run("trace", shared.devices, "--symbols", shared.scratch.path("none")), "none")
         expectError(try run("trace", shared.devices, "--symbols", shared.devices), "no symbols")
         expectError(try run("trace", shared.devices, "--json", "/nonexistent/x"), "cannot be written")
+        expectError(try run("trace", shared.devices, "--json", "/dev/full"), "cannot be written")
+        // A device is written to, and stays one.
+        #expect(try run("trace", shared.devices, "--vcd", "/dev/null").status == 0)
+        #expect(try FileManager.default.attributesOfItem(atPath: "/dev/null")[.type] as? FileAttributeType == .typeCharacterSpecial)
         expectError(try run("trace", shared.devices, "--sqlite", "/nonexistent/x"), "/nonexistent/x")
         expectError(try run("trace", shared.devices, "--summary", "--json", shared.scratch.path("y")), "one of")
         expectError(try run("diff", shared.devices, shared.scratch.path("none")), "none")
