@@ -97,22 +97,13 @@ package final class DeviceTest {
 
     private func step(_ event: LogEvent, _ index: Int) throws {
         let number = firstNumber + UInt64(index)
-        if !event.kind.isTransaction { skipped = event.skipped }
         switch event.kind {
         case .portRead, .portWrite, .memoryRead, .memoryWrite, .interruptAcknowledge, .portBlock, .portImage:
-            try advance(to: event.position)
+            try advance(to: event, number)
             try transact(event, number, isLast: isLastOfInstruction(index))
-        case .idle:
-            try advance(to: event.position)
-            let end = event.position << shift &+ event.skipped
-            if end > now.time {
-                let reached = try plane.idle(at: now, until: end)
-                if reached != end { depart("clock", number, "idle until \(end) ns, the devices want the CPU at \(reached) ns") }
-                now.time = end
-                try takeInputs()
-            }
+        case .idle: try advance(to: event, number)
         case .interruptLine:
-            try advance(to: event.position)
+            try advance(to: event, number)
             let expected = event.value != 0
             let isThere = lines.first.map { $0.level == expected && $0.position == event.position } ?? false
             if isThere {
@@ -124,24 +115,28 @@ package final class DeviceTest {
             }
         case .frame where event.width == 0:
             // It has been pushed, and comes in by itself.
-            try advance(to: event.position)
-        case .dmaRead, .dmaWrite, .dmaImage: if !event.within { try advance(to: event.position) }
+            try advance(to: event, number)
+        case .dmaRead, .dmaWrite, .dmaImage: if !event.within { try advance(to: event, number) }
         default: break
         }
     }
 
-    /// Lets the devices' time pass up to a position, as the machine's run loop does.
-    private func advance(to position: Position) throws {
-        while now.position < position {
-            let next = min(max(plane.horizon(after: now), now.position + 1), position)
+    /// Lets the devices' time pass up to an event, as the machine's run loop does; then the idle time before it.
+    private func advance(to event: LogEvent, _ number: UInt64) throws {
+        while now.position < event.position {
+            let next = min(max(plane.horizon(after: now), now.position + 1), event.position)
             now = Moment(position: next, time: next << shift &+ skipped)
             try takeInputs()
         }
-        let time = now.position << shift &+ skipped
-        if time > now.time {
-            now.time = time
-            try takeInputs()
-        }
+        // Only these have their time in the log; a transaction comes in the moment of what came before it.
+        if event.kind.isTransaction { return }
+        skipped = event.skipped
+        let end = event.position << shift &+ skipped
+        guard end > now.time else { return }
+        let reached = try plane.idle(at: now, until: end)
+        if reached != end { depart("clock", number, "idle until \(end) ns, the devices want the CPU at \(reached) ns") }
+        now.time = end
+        try takeInputs()
     }
 
     private func takeInputs() throws {

@@ -62,10 +62,10 @@ struct TextOutput: ~Copyable {
             handle = .standardOutput
             return
         }
-        guard FileManager.default.createFile(atPath: path, contents: nil), let handle = FileHandle(forWritingAtPath: path) else {
-            throw UserError("\(path): cannot be written")
-        }
-        self.handle = handle
+        // Not by FileManager, which would put a new file in the place of a device.
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw UserError("\(path): cannot be written: \(String(cString: strerror(errno)))") }
+        handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
     }
     /// Writes what there is, if it is much or the last.
     mutating func flush(always: Bool = false) throws {
