@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import Passthrough
 
 /// The program.
@@ -29,4 +30,14 @@ struct Emu: ParsableCommand {
             TraceCommand.self, DiffCommand.self, ConvertCommand.self, DeviceTestCommand.self, PackCommand.self, CutCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
+
+    static func main() {
+        // Whoever starts the program may do so from a thread that blocks signals, which is inherited: it must still be
+        // possible to end it.
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] { sigaddset(&signals, number) }
+        sigprocmask(SIG_UNBLOCK, &signals, nil)
+        main(nil)
+    }
 }

@@ -80,7 +80,13 @@ struct NetworkTests {
             usleep(50_000)
             said = (try? String(contentsOfFile: console, encoding: .utf8)) ?? ""
         }
-        #expect(HTTPServer.fetch(port: forwarded, count: file.count) == file, "by hostfwd")
+        // It says so just before it listens.
+        var served: [UInt8] = []
+        while served.isEmpty, Date() < deadline, process.isRunning {
+            served = HTTPServer.fetch(port: forwarded, count: file.count)
+            if served.isEmpty { usleep(50_000) }
+        }
+        #expect(served == file, "by hostfwd")
         let limit = Date().addingTimeInterval(120)
         while Date() < limit, process.isRunning { usleep(20_000) }
         if process.isRunning { process.terminate() }
