@@ -31,7 +31,7 @@ package final class BoardMap {
     // The board's parts hold each other without owning: keep them.
     private let scheduler = Scheduler()
     private let nothing = Nothing()
-    private let board: PCBoard?
+    private let board: PCBoard
     private let vga: VGA
     private var configurationAddress: UInt64 = 0
     private var cmosIndex: UInt64 = 0
@@ -49,20 +49,16 @@ package final class BoardMap {
     package init(configuration: PCConfiguration = PCConfiguration()) {
         let nothing = self.nothing
         let media = configuration.drives.map { DiskImage(standingInFor: $0.number, isReadOnly: $0.kind == .cdrom) }
-        if let map = try? MemoryMap(size: 16 << 20) {
-            board = PCBoard(
-                bus: bus, scheduler: scheduler, pins: nothing, memory: nothing, memoryMap: map,
-                configuration: configuration, media: media, channel: { _ in nothing })
-        } else {
-            board = nil
-        }
+        board = PCBoard(
+            bus: bus, scheduler: scheduler, pins: nothing, memory: nothing, memoryMap: .least,
+            configuration: configuration, media: media, channel: { _ in nothing })
         vga = VGA(scheduler: scheduler)
         bus.attach(vga)
-        board?.reset()
+        board.reset()
     }
 
     /// The names of all devices.
-    package var deviceNames: [String] { (board?.devices.map(\.name) ?? []) + [vga.name] }
+    package var deviceNames: [String] { board.devices.map(\.name) + [vga.name] }
 
     /// The device itself: one that has never run.
     package func device(_ name: String) -> (any Device)? { bus.devices.first { $0.name == name } }
@@ -110,7 +106,7 @@ package final class BoardMap {
 
     /// The machine has been reset.
     package func reset() {
-        board?.reset()
+        board.reset()
         configurationAddress = 0
         hasDivisor = (false, false)
         generation &+= 1

@@ -265,10 +265,14 @@ package final class PCMachine {
 
     func makeInsidePlane() -> InsidePlane? { board.map { InsidePlane(board: $0, bus: bus, scheduler: scheduler) } }
 
-    /// The door of an access to a device that is inside, if what crosses there is recorded.
-    private func mirrored(_ space: Region.Space, _ address: UInt64) -> (any MirrorDoor)? {
-        guard let mirror, bus.target(space, address)?.device !== vga else { return nil }
-        return mirror.door
+    /// The door that an access goes through: to devices that are outside, or to those inside if what crosses there is
+    /// recorded. Nil: straight to the bus.
+    private func door(to space: Region.Space, _ address: UInt64, at now: Moment) -> (any HostBoundary)? {
+        let device = board == nil || mirror != nil ? bus.target(space, address)?.device : nil
+        if board == nil, device == nil { return door }
+        scheduler.now = now.time
+        // The video adapter is inside at both cuts.
+        return device === vga ? nil : mirror?.door
     }
 
     private func park(_ divergence: Divergence) {
@@ -425,11 +429,7 @@ package final class PCMachine {
 
     private func answer(_ space: Region.Space, _ address: UInt64, _ width: Int, _ question: Question) -> UInt64 {
         let now = exactMoment
-        if board != nil || bus.target(space, address) != nil {
-            scheduler.now = now.time
-            if mirror != nil, let door = mirrored(space, address), let value = try? door.ask(question, at: now) { return value }
-            return bus.read(space, address, width: width)
-        }
+        guard let door = door(to: space, address, at: now) else { return bus.read(space, address, width: width) }
         do { return try door.ask(question, at: now) } catch {
             park(error)
             return 0
@@ -438,18 +438,13 @@ package final class PCMachine {
 
     private func readBlock(_ port: UInt16, _ width: Int, _ buffer: UnsafeMutableRawBufferPointer) {
         let now = exactMoment
-        if board != nil || bus.target(.port, UInt64(port)) != nil {
-            scheduler.now = now.time
-            if mirror != nil, let door = mirrored(.port, UInt64(port)) {
-                _ = try? door.askBlock(port: port, width: UInt8(width), into: buffer, at: now)
-                return
-            }
-            _ = bus.readBlock(UInt64(port), width: width, into: buffer)
-        } else {
+        if let door = door(to: .port, UInt64(port), at: now) {
             do { _ = try door.askBlock(port: port, width: UInt8(width), into: buffer, at: now) } catch {
                 park(error)
                 buffer.initializeMemory(as: UInt8.self, repeating: 0)
             }
+        } else {
+            _ = bus.readBlock(UInt64(port), width: width, into: buffer)
         }
         if !deviceStops.isEmpty {
             let first = (0..<width).reduce(UInt64(0)) { $0 | UInt64(buffer[$1]) << UInt64($1 * 8) }
@@ -460,11 +455,8 @@ package final class PCMachine {
     private func write(_ space: Region.Space, _ address: UInt64, _ width: Int, _ value: UInt64, _ effect: Effect) {
         if !deviceStops.isEmpty { noteAccess(space == .port, address, width, isWrite: true, value) }
         let now = exactMoment
-        if board != nil || bus.target(space, address) != nil {
-            scheduler.now = now.time
-            if mirror != nil, let door = mirrored(space, address), (try? door.send(effect, at: now)) != nil { return }
-            bus.write(space, address, width: width, value: value)
-            return
+        guard let door = door(to: space, address, at: now) else {
+            return bus.write(space, address, width: width, value: value)
         }
         do { try door.send(effect, at: now) } catch { park(error) }
     }
@@ -473,12 +465,9 @@ package final class PCMachine {
         let now = moment
         if let board {
             scheduler.now = now.time
-            if let mirror, let vector = try? mirror.door.ask(.interruptAcknowledge, at: now) {
-                return UInt8(truncatingIfNeeded: vector)
-            }
-            return board.localAPIC.acknowledge()
+            if mirror == nil { return board.localAPIC.acknowledge() }
         }
-        do { return UInt8(truncatingIfNeeded: try door.ask(.interruptAcknowledge, at: now)) } catch {
+        do { return UInt8(truncatingIfNeeded: try (mirror?.door ?? door).ask(.interruptAcknowledge, at: now)) } catch {
             park(error)
             return 0xFF
         }

@@ -7,7 +7,9 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     private let writer: LogWriter
     private let header: LogHeader
     private var isInTransaction = false
-    private var horizons: UInt32 = 0
+    /// Where the host's clock was looked at last, and instructions until it is again.
+    private var lastLook: Position = 0
+    private static let lookInterval: Position = 1_000_000
     /// Data of a disk image is named instead of kept from so many bytes on.
     private static let leastReference = 64
     /// Bytes sent at the inputs cut, as a digest: a replay must send the same.
@@ -52,9 +54,11 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     }
 
     package func horizon(after now: Moment) -> Position {
-        // Every transaction comes by here: the host's clock is looked at now and then.
-        horizons &+= 1
-        if horizons & 63 == 0 { writer.flushIfOld() }
+        // Every transaction comes by here: the host's clock is looked at about every millisecond.
+        if now.position &- lastLook >= Self.lookInterval {
+            lastLook = now.position
+            writer.flushIfOld()
+        }
         return inner.horizon(after: now)
     }
 

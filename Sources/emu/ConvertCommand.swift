@@ -26,7 +26,7 @@ struct ConvertCommand: ParsableCommand {
         var header = session.reader.header
         guard header.boundary == .inputs else { throw UserError("\(file): is a recording of --boundary=devices already") }
         header.boundary = .devices
-        if Message.sameFile(file, output) { throw UserError("\(output): is the recording itself") }
+        try Message.refuseExisting(output)
         let writer = try LogWriter(path: output, header: header)
         var recorder: RecordingBoundary?
         session.machine.mirrorDevices { plane in

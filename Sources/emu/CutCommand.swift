@@ -29,7 +29,10 @@ struct CutCommand: ParsableCommand {
     func run() throws {
         if let to, to <= from { throw UserError("--to \(to): is not behind --from \(from)") }
         let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
-        if Message.sameFile(file, output) { throw UserError("\(output): is the recording itself") }
+        // The beginning is an image like kernel and disks, and so is the new recording packed: from two files that go again.
+        let snapshotPath = output + ".snapshot"
+        let eventsPath = output + ".events"
+        try Message.refuseExisting(output, snapshotPath, eventsPath)
         let timeline = try DebugServer(session, travel).timeline
         try seek(timeline, from, "--from")
         let snapshot = MachineSnapshot(of: session.machine, door: session.door)
@@ -44,9 +47,6 @@ struct CutCommand: ParsableCommand {
             guard session.door.endReason != nil else { throw UserError("\(file): ends early: give --to") }
         }
 
-        // The beginning is an image like kernel and disks, and so is the new recording packed.
-        let snapshotPath = output + ".snapshot"
-        let eventsPath = output + ".events"
         defer { for path in [snapshotPath, eventsPath] { try? FileManager.default.removeItem(atPath: path) } }
         let bytes = snapshot.bytes
         guard FileManager.default.createFile(atPath: snapshotPath, contents: Data(bytes)) else {

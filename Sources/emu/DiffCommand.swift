@@ -63,6 +63,7 @@ struct DiffCommand: ParsableCommand {
         let steps: TraceSteps
         private let sources: [String]
         private var lines: [UInt64: String] = [:]
+        private var saidWhatIsMissing = false
 
         init(_ file: String, _ part: TraceOptions, _ symbols: SymbolTable, _ sources: [String]) throws {
             self.file = file
@@ -98,7 +99,11 @@ struct DiffCommand: ParsableCommand {
                 let output = Pipe()
                 process.standardOutput = output
                 process.standardError = FileHandle.nullDevice
-                guard (try? process.run()) != nil else { break }
+                do { try process.run() } catch {
+                    if !saidWhatIsMissing { Message.say("no source lines: addr2line is missing; install binutils") }
+                    saidWhatIsMissing = true
+                    break
+                }
                 let answer = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
                 process.waitUntilExit()
                 let line = answer.split(separator: "\n").last.map { String($0) } ?? "??"

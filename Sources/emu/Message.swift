@@ -27,6 +27,13 @@ enum Message {
         return (attributes?[.size] as? NSNumber)?.uint64Value ?? 0
     }
 
+    /// What a command makes must not take the place of something else, least of all of what it needs.
+    static func refuseExisting(_ paths: String...) throws {
+        for path in paths where FileManager.default.fileExists(atPath: path) {
+            throw UserError("--output: \(path) is there already; remove it or give another name")
+        }
+    }
+
     static func sameFile(_ a: String, _ b: String) -> Bool {
         func identity(_ path: String) -> [Int]? {
             guard let attributes = try? FileManager.default.attributesOfItem(atPath: path),

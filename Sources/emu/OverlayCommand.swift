@@ -18,7 +18,7 @@ struct OverlayCommand: ParsableCommand {
 
     func run() throws {
         guard FileManager.default.fileExists(atPath: overlay) else { throw UserError("\(overlay): there is no such file") }
-        if FileManager.default.fileExists(atPath: output) { throw UserError("--output \(output): is there already") }
+        try Message.refuseExisting(output)
         var options = DiskImage.Options()
         options.overlay = overlay
         let disk: DiskImage

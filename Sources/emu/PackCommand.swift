@@ -15,7 +15,7 @@ struct PackCommand: ParsableCommand {
 
     func run() throws {
         let reader = try LogReader(path: file)
-        if Message.sameFile(file, output) { throw UserError("\(output): is the recording itself") }
+        try Message.refuseExisting(output)
         let paths = try MachineSetup.paths(of: reader.header, recording: file, replacements: images.replacements)
         do { try PackedImages.write(output, copying: reader, images: paths) } catch {
             try? FileManager.default.removeItem(atPath: output)

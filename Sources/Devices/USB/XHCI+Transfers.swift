@@ -75,8 +75,7 @@ extension XHCI {
         guard state.slots[slot - 1].endpoints[endpoint].isUnderWay else { return }
         state.slots[slot - 1].endpoints[endpoint].isUnderWay = false
         state.slots[slot - 1].ready &= ~(1 << UInt32(endpoint))
-        let port = Int(state.slots[slot - 1].port) - 1
-        if devices.indices.contains(port) { devices[port % (devices.count / 2)]?.cancel(endpoint: Self.number(endpoint)) }
+        anyDevice(at: Int(state.slots[slot - 1].port) - 1)?.cancel(endpoint: Self.number(endpoint))
     }
 
     /// The endpoint's number, as in `USBTransfer`, by device context index.

@@ -119,9 +119,11 @@ package final class XHCI: PCIFunction {
     // MARK: Ports
 
     private var half: Int { devices.count / 2 }
-    /// The device at port `number` (from 0 on), if it is there and of that port's kind.
+    /// The device that belongs to port `number` (from 0 on), and to the port of the other kind beside it.
+    func anyDevice(at number: Int) -> (any USBDevice)? { devices.indices.contains(number) ? devices[number % half] : nil }
+    /// The device at port `number`, if it is there and of that port's kind.
     func device(at number: Int) -> (any USBDevice)? {
-        guard devices.indices.contains(number), let device = devices[number % half], device.isAttached else { return nil }
+        guard let device = anyDevice(at: number), device.isAttached else { return nil }
         return (device.speed == .superSpeed) == (number >= half) ? device : nil
     }
 

@@ -31,6 +31,13 @@ package struct MemoryMap: Sendable, Equatable {
         guard size >= 16 << 20, size <= 8 << 30, size % 4096 == 0 else {
             throw BootError("the machine can have 16 MiB to 8 GiB of RAM in whole pages, not \(size) bytes")
         }
+        self.init(of: size)
+    }
+
+    /// The least RAM that a machine can have.
+    static let least = MemoryMap(of: 16 << 20)
+
+    private init(of size: UInt64) {
         self.size = size
         let low = min(size, Self.lowLimit)
         var entries = [
