@@ -29,6 +29,8 @@ package struct CoreState {
     package var limit: UInt64 = 0
     /// The jump in generated code, as an offset, that led to a PC without known code; 0 for none.
     package var patchSite: UInt64 = 0
+    /// What look-ups of the present block found that serve several accesses: to be added to guest addresses.
+    package var accessBases = InlineArray<8, UInt64>(repeating: 0)
     /// While generated code runs: the time-stamp counter is position << `clockShift` + `timeOffset`.
     package var clockShift: UInt8 = 0
     package var timeOffset: UInt64 = 0

@@ -316,7 +316,7 @@
         }
 
         /// RAX = the address.
-        private mutating func addressIntoRAX(_ op: MicroOp) {
+        mutating func addressIntoRAX(_ op: MicroOp) {
             let isShort = op.imm & Address.truncate32 != 0
             if op.a == Slot.zero, op.b == Slot.zero {
                 let value = UInt64(bitPattern: Int64(Int32(truncatingIfNeeded: op.imm)))
@@ -330,76 +330,22 @@
             }
         }
 
-        /// RAX = address, RCX = what is to be added to it for the host's address. The jump is taken when the TLB does not
-        /// know. Flags must be saved; uses RDX.
-        mutating func lookUp(_ op: MicroOp, bytes: Int32, isWrite: Bool) -> UnsafeMutablePointer<UInt8> {
-            addressIntoRAX(op)
-            let isUser = block.pointee.mode & BlockCache.userBit != 0
-            let tlb = isUser ? layout.userTLB : layout.supervisorTLB
-            let site = layout.sites + Int32(siteCount) * 4
-            let tags = tlb + (isWrite ? 8 : 0)
-            if isUser {
-                // Programs' accesses mostly find their page where they found one the last time: then the host's address does
-                // not have to wait for the guest's. A system's functions are called with ever other objects.
-                siteCount += 1
-                asm.mov(2, .rcx, .mem(.rbp, site))
-                // What is not aligned does not match: it might cross the page.
-                asm.mov(3, .rdx, .rax)
-                let low: UInt64 = bytes > 8 ? 15 : UInt64(bytes) - 1
-                asm.arithmetic(.and, 3, .reg(.rdx), immediate: UInt64(bitPattern: -4096) | low)
-            } else {
-                entryIntoRCX(bytes: bytes)
-            }
-            asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, tags, index: .rcx))
-            let miss = asm.jump(if: .nz)
-            let hit = asm.cursor
-            asm.mov(3, .rcx, .mem(.rbp, tlb + 24, index: .rcx))
-            lastLookUp = isUser ? LookUp(miss: miss, hit: hit, site: site, tags: tags, bytes: bytes) : nil
-            return miss
-        }
-
-        /// RCX = place of the TLB's entry for the address in RAX, from the TLB's beginning; RDX = the tag that it must have.
-        private mutating func entryIntoRCX(bytes: Int32) {
-            asm.mov(2, .rcx, .rax)
-            asm.shift(.shr, 2, .reg(.rcx), by: 7)
-            asm.arithmetic(.and, 2, .reg(.rcx), immediate: UInt64(TLB.count - 1) << 5)
-            if bytes == 1 {
-                asm.mov(3, .rdx, .rax)
-            } else {
-                // An access that crosses the page does not match.
-                asm.lea(3, .rdx, .mem(.rax, bytes - 1))
-            }
-            asm.arithmetic(.and, 3, .reg(.rdx), immediate: UInt64(bitPattern: -4096))
-        }
-
-        /// Out of line: the entry that the address in RAX belongs to. Falls through when it is another page's.
-        mutating func emitLookUp(_ lookUp: LookUp) {
-            entryIntoRCX(bytes: lookUp.bytes)
-            asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, lookUp.tags, index: .rcx))
-            let unknown = asm.jump(if: .nz)
-            asm.store(2, .mem(.rbp, lookUp.site), .rcx)
-            asm.jump(to: lookUp.hit)
-            asm.bind(unknown)
-        }
-
-        static let hostAddress = HostOperand.mem(.rax, 0, index: .rcx)
-
         mutating func load(_ op: MicroOp, from: Int, to: Int, isSigned: Bool, willStore: Bool = false) {
             releaseFlags()
             let miss = lookUp(op, bytes: 1 << Int32(from), isWrite: willStore)
             let before = tempSlot
             if Self.isHighByte(op.dst) {
-                asm.zeroExtend(from: 0, .rax, Self.hostAddress)
+                asm.zeroExtend(from: 0, .rax, hostAddress)
                 write(0, op.dst, .rax)
             } else {
                 let target = destination(op.dst)
                 let register = target.isMemory ? HostRegister.rax : target.register
                 if isSigned {
-                    asm.signExtend(from: from, to: to, register, Self.hostAddress)
+                    asm.signExtend(from: from, to: to, register, hostAddress)
                 } else if from == to {
-                    asm.mov(from, register, Self.hostAddress)
+                    asm.mov(from, register, hostAddress)
                 } else {
-                    asm.zeroExtend(from: from, register, Self.hostAddress)
+                    asm.zeroExtend(from: from, register, hostAddress)
                 }
                 if target.isMemory { asm.store(to == 2 ? 3 : to, target, .rax) }
             }
@@ -414,7 +360,7 @@
             let miss = lookUp(op, bytes: 1 << Int32(width), isWrite: true)
             let before = tempSlot
             let value = register(width, op.dst, scratch: .rdx)
-            asm.store(width, Self.hostAddress, value)
+            asm.store(width, hostAddress, value)
             slowPath(miss, before: before)
         }
 
@@ -428,7 +374,7 @@
                 unaligned = asm.jump(if: .nz)
             }
             // MOVUPS.
-            let (from, to) = isStore ? (state(op.dst), Self.hostAddress) : (Self.hostAddress, state(op.dst))
+            let (from, to) = isStore ? (state(op.dst), hostAddress) : (hostAddress, state(op.dst))
             asm.instruction(0x0F10, 2, Self.spareVector, from)
             asm.instruction(0x0F11, 2, Self.spareVector, to)
             slowPath(miss, before: tempSlot)

@@ -118,8 +118,8 @@
             sideExitCount += 1
         }
 
-        mutating func emitSideExits() {
-            for index in 0..<sideExitCount {
+        mutating func emitSideExits(from first: Int) {
+            for index in first..<sideExitCount {
                 let exit = sideExits[index]
                 asm.bind(exit.place)
                 if exit.hasFlags { storeHostFlags() }

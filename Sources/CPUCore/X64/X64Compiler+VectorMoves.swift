@@ -109,9 +109,9 @@
                 unaligned = asm.jump(if: .nz)
             }
             switch bytes {
-            case 16: asm.instruction(0x0F10, 2, UInt8(number), Self.hostAddress)
-            case 8: asm.instruction(0x0F7E, 2, UInt8(number), Self.hostAddress, prefix: 0xF3)
-            default: asm.instruction(0x0F6E, 2, UInt8(number), Self.hostAddress, prefix: 0x66)
+            case 16: asm.instruction(0x0F10, 2, UInt8(number), hostAddress)
+            case 8: asm.instruction(0x0F7E, 2, UInt8(number), hostAddress, prefix: 0xF3)
+            default: asm.instruction(0x0F6E, 2, UInt8(number), hostAddress, prefix: 0x66)
             }
             markChanged(number)
             let narrow: Int8 = bytes < 16 && number != Self.scratchVector ? Int8(number) : -1
@@ -125,7 +125,7 @@
             bring(number)
             let changed = vectorsChanged
             let miss = lookUp(op, bytes: 8, isWrite: false)
-            asm.instruction(code, 2, UInt8(number), Self.hostAddress)
+            asm.instruction(code, 2, UInt8(number), hostAddress)
             markChanged(number)
             slowPath(miss, before: tempSlot, changed: changed)
         }
@@ -154,10 +154,10 @@
                 unaligned = asm.jump(if: .nz)
             }
             switch bytes {
-            case 16: asm.instruction(0x0F11, 2, UInt8(number), Self.hostAddress)
-            case 8 where isHigh: asm.instruction(0x0F17, 2, UInt8(number), Self.hostAddress)
-            case 8: asm.instruction(0x0FD6, 2, UInt8(number), Self.hostAddress, prefix: 0x66)
-            default: asm.instruction(0x0F7E, 2, UInt8(number), Self.hostAddress, prefix: 0x66)
+            case 16: asm.instruction(0x0F11, 2, UInt8(number), hostAddress)
+            case 8 where isHigh: asm.instruction(0x0F17, 2, UInt8(number), hostAddress)
+            case 8: asm.instruction(0x0FD6, 2, UInt8(number), hostAddress, prefix: 0x66)
+            default: asm.instruction(0x0F7E, 2, UInt8(number), hostAddress, prefix: 0x66)
             }
             slowPath(miss, before: tempSlot)
             if let unaligned { slowPath(unaligned, before: tempSlot) }

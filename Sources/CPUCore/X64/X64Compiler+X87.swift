@@ -110,7 +110,7 @@
                 }
             clobberFlags()
             let miss = lookUp(MicroOp(.st64, a: op.a, b: Slot.zero), bytes: bytes, isWrite: true)
-            asm.instruction(UInt32(opcode), 2, reg, Self.hostAddress)
+            asm.instruction(UInt32(opcode), 2, reg, hostAddress)
             asm.store(3, state(layout.x87.data), .rax)
             slowPath(miss, before: tempSlot)
         }

@@ -82,9 +82,29 @@
             var site: Int32
             var tags: Int32
             var bytes: Int32
+            /// That was a guess: the right entry may know.
+            var isGuess: Bool
         }
         /// The look-up that has just been emitted.
         var lastLookUp: LookUp?
+        /// Where the host finds what the last look-up was for.
+        var hostAddress = HostOperand.mem(.rax, 0, index: .rcx)
+        /// Accesses that share a look-up. A block that has such is compiled twice from the first of them on: once with shared
+        /// look-ups; and with one for each access, where it goes on when a look-up fails, for what happens then may change
+        /// how addresses are mapped.
+        var groups = AccessGroups()
+        enum Version { case only, shared, separate }
+        var version = Version.only
+        /// By micro-op: where the second version looks up.
+        let lookUps: UnsafeMutablePointer<UnsafeMutablePointer<UInt8>>
+        /// Jumps from the first version to the second one's look-ups.
+        struct Switch {
+            var place: UnsafeMutablePointer<UInt8>
+            var op: Int32
+            var lookUp: LookUp?
+        }
+        let switches: UnsafeMutablePointer<Switch>
+        var switchCount = 0
         /// Sites in use.
         var siteCount = 0
         let slowPaths: UnsafeMutablePointer<SlowPath>
@@ -126,7 +146,7 @@
         var helperThunk: UnsafeMutablePointer<UInt8>
 
         /// Upper bounds of the code for a block: bytes per micro-op and for the rest.
-        static let bytesPerOp = 640
+        static let bytesPerOp = 1280
         static let bytesPerBlock = 2048
 
         init(code: CodeMemory, layout: X64Layout, stubs: X64Stubs, isLight: UnsafePointer<Bool>, vectors: UnsafePointer<HostVectorOp>) {
@@ -137,10 +157,13 @@
             self.isLight = isLight
             self.vectors = vectors
             deadAfter = .allocate(capacity: BlockBuilder.maxOps)
-            slowPaths = .allocate(capacity: BlockBuilder.maxOps)
-            floatChecks = .allocate(capacity: 2 * BlockBuilder.maxInstructions)
-            exits = .allocate(capacity: BlockBuilder.maxInstructions + 2)
-            sideExits = .allocate(capacity: BlockBuilder.maxInstructions)
+            // Twice what a block can have: of each version.
+            slowPaths = .allocate(capacity: 2 * BlockBuilder.maxOps)
+            floatChecks = .allocate(capacity: 4 * BlockBuilder.maxInstructions)
+            exits = .allocate(capacity: 2 * (BlockBuilder.maxInstructions + 2))
+            sideExits = .allocate(capacity: 2 * BlockBuilder.maxInstructions)
+            lookUps = .allocate(capacity: BlockBuilder.maxOps)
+            switches = .allocate(capacity: 2 * BlockBuilder.maxOps)
             runOpThunk = code.writable
             helperThunk = code.writable
             block = UnsafeMutablePointer(bitPattern: 8).unsafelyUnwrapped
@@ -153,6 +176,9 @@
             floatChecks.deallocate()
             exits.deallocate()
             sideExits.deallocate()
+            groups.deallocate()
+            lookUps.deallocate()
+            switches.deallocate()
         }
 
         // MARK: The block
@@ -192,11 +218,79 @@
             let entry = asm.cursor
             asm.arithmetic(.sub, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
             let horizon = asm.jump(if: .s)
-            let count = Int(block.pointee.opCount)
             beginLoop()
             var instruction = UInt16.max
             current = 0
-            while current < count {
+            switchCount = 0
+            version = .only
+            groups.find(block, vectors)
+            let first = groups.first
+            let count = Int(block.pointee.opCount)
+            emitOps(to: first, &instruction)
+            let start = Point(of: self, instruction)
+            if first < count {
+                version = .shared
+                emitOps(to: count, &instruction)
+            }
+            emitSideExits(from: 0)
+            hot = asm.cursor
+            asm.cursor = cold
+            if first < count {
+                version = .separate
+                start.restore(&self, &instruction)
+                let exits = sideExitCount
+                emitOps(to: count, &instruction)
+                emitSideExits(from: exits)
+                emitSwitches()
+            }
+            emitSlowPaths()
+            emitFloatChecks()
+            emitExits()
+            asm.bind(horizon)
+            asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
+            storeConstant(layout.pc, block.pointee.pc)
+            exit(.horizon)
+            cold = asm.cursor
+            return UnsafeRawPointer(code.executable + (entry - code.writable))
+        }
+
+        /// What is known at the beginning of a micro-op.
+        private struct Point {
+            let current: Int
+            let instruction: UInt16
+            let flags: FlagPlace
+            let producer: Int
+            let tempSlot: UInt16
+            let ready: (Bool, Bool)
+            let x87Note: Int32
+            let vectors: (UInt16, UInt16)
+
+            init(of compiler: borrowing X64Compiler, _ instruction: UInt16) {
+                current = compiler.current
+                self.instruction = instruction
+                flags = compiler.flags
+                producer = compiler.producer
+                tempSlot = compiler.tempSlot
+                ready = (compiler.isFloatReady, compiler.isX87Ready)
+                x87Note = compiler.x87Note
+                vectors = (compiler.vectorsInHost, compiler.vectorsChanged)
+            }
+
+            func restore(_ compiler: inout X64Compiler, _ instruction: inout UInt16) {
+                compiler.current = current
+                instruction = self.instruction
+                compiler.flags = flags
+                compiler.producer = producer
+                compiler.tempSlot = tempSlot
+                (compiler.isFloatReady, compiler.isX87Ready) = ready
+                compiler.x87Note = x87Note
+                (compiler.vectorsInHost, compiler.vectorsChanged) = vectors
+            }
+        }
+
+        /// Emits the micro-ops from `current` on, up to `end`. `instruction` is the index of the last one's.
+        private mutating func emitOps(to end: Int, _ instruction: inout UInt16) {
+            while current < end {
                 let index = block.pointee.instructionIndex[current]
                 if index != instruction {
                     instruction = index
@@ -210,18 +304,6 @@
                 noteProducer()
                 current += 1
             }
-            emitSideExits()
-            hot = asm.cursor
-            asm.cursor = cold
-            emitSlowPaths()
-            emitFloatChecks()
-            emitExits()
-            asm.bind(horizon)
-            asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
-            storeConstant(layout.pc, block.pointee.pc)
-            exit(.horizon)
-            cold = asm.cursor
-            return UnsafeRawPointer(code.executable + (entry - code.writable))
         }
 
         private func findDeadFlags() {
@@ -325,19 +407,25 @@
             vectorsInHost = 0
         }
 
-        /// The jump at `place` leads to the interpreter's way of doing the present micro-op, which then goes on here.
+        /// The jump at `place` leads to the interpreter's way of doing the present micro-op, which then goes on here; or, from
+        /// a look-up of the first of two versions, to the second one's. Nil: there is none.
         /// - Parameters:
         ///   - before: the temporary in RSI at the jump.
         ///   - changed: `vectorsChanged` at the jump; nil: as it is now.
         ///   - narrow: see `SlowPath`.
         mutating func slowPath(
-            _ place: UnsafeMutablePointer<UInt8>, before: UInt16, changed: UInt16? = nil, narrow: Int8 = -1
+            _ place: UnsafeMutablePointer<UInt8>?, before: UInt16, changed: UInt16? = nil, narrow: Int8 = -1
         ) {
+            guard let place else { return }
+            if let lookUp = lastLookUp, lookUp.miss == place, version == .shared {
+                return noteSwitch(place, lookUp)
+            }
             slowPaths[slowCount] = SlowPath(
                 place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot,
                 changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady,
                 isX87Ready: isX87Ready, note: x87Note,
-                producer: flags == .recomputable ? Int32(producer) : -1, lookUp: lastLookUp?.miss == place ? lastLookUp : nil)
+                producer: flags == .recomputable ? Int32(producer) : -1,
+                lookUp: lastLookUp?.miss == place && lastLookUp?.isGuess == true ? lastLookUp : nil)
             slowCount += 1
         }
 

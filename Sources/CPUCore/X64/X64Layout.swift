@@ -34,6 +34,7 @@
         let xmm: UInt16
         let scratch: UInt16
         let x87: X87Slots
+        let accessBases: Int32
         let clockShift: Int32
         let timeOffset: Int32
         let environment: Int32
@@ -66,6 +67,7 @@
             xmm = vectors.xmm
             scratch = vectors.scratch
             x87 = vectors.x87
+            accessBases = field(\.accessBases)
             clockShift = field(\.clockShift)
             timeOffset = field(\.timeOffset)
             environment = field(\.x87Environment)
