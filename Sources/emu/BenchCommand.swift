@@ -46,10 +46,12 @@ struct BenchCommand: ParsableCommand {
             "recording: \(end) instructions, \(timeline.machine.virtualTime / 1_000_000_000) s virtual, "
                 + "\(timeline.checkpointCount) checkpoints, \(timeline.checkpointBytes >> 20) MiB")
         var generator = SplitMix(state: 42)
-        report("seek", try (0..<count).map { _ in
-            let goal = Place(generator.next() % end)
-            return try measure { _ = try timeline.seek(to: goal) }
-        })
+        let seeks = try (0..<count).map { _ in
+            let goal = generator.next() % end
+            return (goal, try measure { _ = try timeline.seek(to: Place(goal)) })
+        }
+        report("seek", seeks.map(\.1))
+        if let slowest = seeks.max(by: { $0.1.processor < $1.1.processor }) { say("the slowest to position \(slowest.0)") }
         var first: [Time] = []
         var row: [Time] = []
         for _ in 0..<count {

@@ -93,7 +93,7 @@ package final class Timeline {
         var kept: [Checkpoint] = []
         for checkpoint in checkpoints.all where !checkpoint.isFiled {
             let distance = checkpoint.place.position - (kept.last?.place.position ?? 0)
-            let least = max(Self.interval * Position(Self.indexedShare), checkpoint.place.position / 64)
+            let least = max(Self.interval * Position(Self.indexedShare), checkpoint.place.position / 128)
             if kept.isEmpty || distance >= least { kept.append(checkpoint) }
         }
         return try IndexFile.write(path, key: indexKey, checkpoints: kept, activities: activities, endPlace: endPlace,
