@@ -1,7 +1,11 @@
 #define _GNU_SOURCE
 #include "CHost.h"
 
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #ifdef __x86_64__
 #include <cpuid.h>
 #include <immintrin.h>
@@ -74,3 +78,54 @@ int chost_sha256(uint32_t *state, const uint8_t *bytes, size_t blocks, const uin
     return 0;
 #endif
 }
+
+enum { most_descriptors = 16 };
+
+long chost_send_descriptors(int socket, const void *bytes, size_t count, const int *descriptors, size_t number) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int) * most_descriptors)];
+    } control;
+    struct iovec piece = {.iov_base = (void *)bytes, .iov_len = count};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (number > most_descriptors) number = most_descriptors;
+    if (number > 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * number);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * number);
+        memcpy(CMSG_DATA(header), descriptors, sizeof(int) * number);
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+long chost_receive_descriptors(int socket, void *buffer, size_t room, int *descriptors, size_t *number) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int) * most_descriptors)];
+    } control;
+    struct iovec piece = {.iov_base = buffer, .iov_len = room};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    const size_t most = *number;
+    *number = 0;
+    const long count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    if (count < 0) return count;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        const size_t come = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t index = 0; index < come; index++) {
+            int descriptor;
+            memcpy(&descriptor, CMSG_DATA(header) + index * sizeof(int), sizeof descriptor);
+            // What nobody has room for is not kept open.
+            if (*number < most) descriptors[(*number)++] = descriptor;
+            else close(descriptor);
+        }
+    }
+    return count;
+}
+
+int chost_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }

@@ -26,18 +26,29 @@ package final class DevicePlane: HostBoundary {
     private var now = Moment(position: 0, time: 0)
     /// Instructions between looks at the host's clock.
     private static let slice: Position = 20_000
+    /// Devices that are carried out elsewhere.
+    private let links: [any ForeignDeviceLink]
+    /// Where they were last heard, and whether the CPU has accessed something since.
+    private var polled: Position = 0
+    private var isPollDue = true
+    /// The moment at which nothing more comes in.
+    private var drained = Moment(position: .max, time: .max)
 
-    /// - Parameter host: the door between the devices and the host.
+    /// - Parameters:
+    ///   - links: to the configuration's foreign devices.
+    ///   - host: the door between the devices and the host.
     package init(
-        configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, media: [DiskImage] = [], host: LiveBoundary
+        configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, media: [DiskImage] = [],
+        links: [any ForeignDeviceLink] = [], host: LiveBoundary
     ) {
+        self.links = links
         self.host = host
         self.clock = clock
         started = hostClock.now
         let channels = ChannelTable(host)
         board = PCBoard(
             bus: bus, scheduler: scheduler, pins: pins, memory: memory, memoryMap: memoryMap,
-            configuration: configuration, media: media, channel: channels.channel)
+            configuration: configuration, media: media, links: links, channel: channels.channel)
         channels.now = { [unowned self] in now }
         pins.reset = { [unowned self] in board.reset() }
         board.reset()
@@ -65,7 +76,7 @@ package final class DevicePlane: HostBoundary {
     }
 
     package func horizon(after now: Moment) -> Position {
-        let next = host.horizon(after: now)
+        let next = links.isEmpty ? host.horizon(after: now) : min(host.horizon(after: now), now.position + Self.slice)
         switch clock {
         case .host: return min(next, now.position + Self.slice)
         case .virtual:
@@ -82,8 +93,21 @@ package final class DevicePlane: HostBoundary {
         if let input = pins.take() { return TimedInput(input, at: now) }
         synchronise(now)
         scheduler.fireDue()
+        if !links.isEmpty { poll(now) }
         try drainHost(now)
-        return pins.take().map { TimedInput($0, at: now) }
+        if let input = pins.take() { return TimedInput(input, at: now) }
+        drained = now
+        return nil
+    }
+
+    /// Hears devices that are carried out elsewhere. They come in before anything else happens at a moment, or later: so
+    /// position and time alone say where it belongs.
+    private func poll(_ now: Moment) {
+        if now.position == drained.position, now.time == drained.time { return }
+        if !isPollDue, now.position &- polled < Self.slice / 4 { return }
+        polled = now.position
+        isPollDue = false
+        board.pollForeignDevices()
     }
 
     private func drainHost(_ now: Moment) throws(Divergence) {
@@ -102,8 +126,10 @@ package final class DevicePlane: HostBoundary {
         while pins.isEmpty, !host.quitRequested, !host.pause.isRequested, !host.isControlUrgent {
             synchronise(moment)
             scheduler.fireDue()
+            board.pollForeignDevices()
             try drainHost(moment)
             if !pins.isEmpty { break }
+            for link in links { link.arm() }
             switch clock {
             case .virtual: moment.time = try host.idle(at: moment, until: min(scheduler.nextDeadline, deadline))
             case .host:
@@ -123,6 +149,7 @@ package final class DevicePlane: HostBoundary {
 
     package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
         synchronise(now)
+        isPollDue = true
         switch question {
         case .portRead(let port, let width): return bus.read(.port, UInt64(port), width: Int(width))
         case .memoryRead(let address, let width): return bus.read(.memory, address, width: Int(width))
@@ -140,6 +167,7 @@ package final class DevicePlane: HostBoundary {
 
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
         synchronise(now)
+        isPollDue = true
         switch effect {
         case .portWrite(let port, let width, let value):
             bus.write(.port, UInt64(port), width: Int(width), value: value)

@@ -41,10 +41,12 @@ package final class PCBoard {
     ///   - memory: guest RAM for bus masters.
     ///   - configuration: what the board has. With firmware, that sets the chips up; without, they are left as it does.
     ///   - media: the drives' images.
+    ///   - links: to the configuration's foreign devices; without them nobody is there.
     ///   - channel: the way to the backend of each channel.
     package init(
         bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap,
-        configuration: PCConfiguration, media: [DiskImage] = [], channel: (Channel) -> any HostChannel
+        configuration: PCConfiguration, media: [DiskImage] = [], links: [any ForeignDeviceLink] = [],
+        channel: (Channel) -> any HostChannel
     ) {
         self.bus = bus
         self.scheduler = scheduler
@@ -89,7 +91,7 @@ package final class PCBoard {
         let floppies = DriveInterface.floppy.numbers.map { number in media.first { Int($0.number) == number } }
         let floppy = FloppyController(media: floppies, irq: isa(6), dma: dma, scheduler: scheduler)
         let pciDevices = PCIDevices(
-            configuration, media: media, host: pciHost, piix3: piix3, messages: localAPIC,
+            configuration, media: media, links: links, host: pciHost, piix3: piix3, messages: localAPIC,
             memory: { [masters] in BusMasterPort($0, memory, masters) },
             scheduler: scheduler, channel: channel)
         self.pciDevices = pciDevices
@@ -164,6 +166,11 @@ package final class PCBoard {
         }
         ide.enableAsFirmwareDoes()
         pciHost.updateMappings()
+    }
+
+    /// Lets devices that are carried out elsewhere do what they want by themselves. Between two instructions.
+    package func pollForeignDevices() {
+        for function in pciDevices.foreign { function.poll() }
     }
 
     /// Lets `deliver` see USB transfers, as records of usbmon; false: there is no controller.

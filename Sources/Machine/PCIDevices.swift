@@ -15,6 +15,8 @@ final class PCIDevices {
     private(set) var usbReceivers: [any HostReceiver] = []
     private(set) var xhci: XHCI?
     private(set) var sound: AC97?
+    /// What is carried out elsewhere.
+    private(set) var foreign: [ForeignFunction] = []
     private let piix3: PIIX3
     private let host: PCIHost
     private let messages: any MessageSink
@@ -24,7 +26,8 @@ final class PCIDevices {
     private static let firstSlot = 4
 
     init(
-        _ configuration: PCConfiguration, media: [DiskImage], host: PCIHost, piix3: PIIX3, messages: any MessageSink,
+        _ configuration: PCConfiguration, media: [DiskImage], links: [any ForeignDeviceLink], host: PCIHost, piix3: PIIX3,
+        messages: any MessageSink,
         memory: @escaping (String) -> BusMasterPort, scheduler: Scheduler, channel: (Channel) -> any HostChannel
     ) {
         self.host = host
@@ -82,6 +85,15 @@ final class PCIDevices {
             }
         }
         addUSB(configuration, media, channel)
+        for (number, settings) in configuration.foreignDevices.enumerated() {
+            let slot = nextSlot
+            let name = "vfio\(slot)"
+            let function = ForeignFunction(
+                name: name, settings: settings, irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)),
+                messages: messages, memory: memory(name), link: number < links.count ? links[number] : nil)
+            functions.append(function)
+            foreign.append(function)
+        }
     }
 
     private func addUSB(_ configuration: PCConfiguration, _ media: [DiskImage], _ channel: (Channel) -> any HostChannel) {

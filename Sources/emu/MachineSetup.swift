@@ -1,4 +1,5 @@
 import Boundary
+import Devices
 import Foundation
 import Machine
 import MachineState
@@ -125,6 +126,7 @@ struct MachineSetup {
                 LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
             ] + (cards.isEmpty ? [] : [LogHeader.Setting("net", cards.text)])
                 + (usb.isEmpty ? [] : [LogHeader.Setting("usb", usb)])
+                + (configuration.foreignDevices.isEmpty ? [] : [LogHeader.Setting("foreign", configuration.foreignDevices.text)])
                 + byDrive("formats") { $0.format == "raw" ? nil : $0.format }
                 + byDrive("logged") { $0.image.isLogged ? "\($0.image.size)\($0.image.isWritten ? "w" : "")" : nil }, images: images)
     }

@@ -5,6 +5,7 @@ import Machine
 import MachineState
 import Passthrough
 import Replay
+import VFIOUser
 
 /// `emu run`, the default: boots a machine, and records it if asked to.
 struct RunCommand: ParsableCommand {
@@ -76,6 +77,9 @@ struct RunCommand: ParsableCommand {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
         if gdb != nil, until != nil { throw ValidationError("--gdb and --until exclude each other: a debugger can stop anywhere") }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
+        if !devices.foreign.isEmpty, boundary != .devices {
+            throw ValidationError("--device vfio-user:… needs --boundary=devices: what another process does is not inside")
+        }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
         if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
         if kernel == nil, initrd != nil || !append.isEmpty {
@@ -101,7 +105,9 @@ struct RunCommand: ParsableCommand {
         configuration.commandLine = append
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
-        configuration.devices = devices.device
+        configuration.devices = devices.models
+        let links = try foreignDevices()
+        configuration.foreignDevices = links.map(\.settings)
         if sound.isGiven, !configuration.devices.contains(.ac97) { configuration.devices.append(.ac97) }
         configuration.networkCards = network.cards
         configuration.usb = usb.settings
@@ -124,7 +130,7 @@ struct RunCommand: ParsableCommand {
             return (try Script(text: text, name: path), path)
         }
 
-        let live = LiveBoundary(pace: pace == .free ? .free : .realTime)
+        let live = LiveBoundary(pace: pace == .free && links.isEmpty ? .free : .realTime)
         for disk in setup.media { report(disk, to: live) }
         defer { for disk in setup.media { disk.finish() } }
         var door: any HostBoundary = live
@@ -132,7 +138,8 @@ struct RunCommand: ParsableCommand {
         if configuration.boundary == .devices {
             let devices = DevicePlane(
                 configuration: configuration, memoryMap: try MemoryMap(size: memory.bytes),
-                clock: deviceClock == .host ? .host : .virtual, media: setup.media, host: live)
+                clock: deviceClock == .host ? .host : .virtual, media: setup.media, links: links, host: live)
+            for link in links { link.start { live.nudge() } }
             devices.shift = clockShift
             plane = devices
             door = devices
@@ -281,13 +288,27 @@ struct RunCommand: ParsableCommand {
             HostConnections.connect(live, .serial1, second)
         }
         if let parallel = devices.parallel { HostConnections.connect(live, .parallel0, try FileBackend(path: parallel, option: "--parallel ")) }
-        if devices.device.contains(.virtioConsole) {
+        if devices.models.contains(.virtioConsole) {
             let console = try devices.virtioConsole.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
             HostConnections.connect(live, .virtioConsole, console)
         }
         let backend = try serial.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
+    }
+
+    /// Connects to the devices in other processes.
+    private func foreignDevices() throws -> [VFIOUserClient] {
+        let map = try MemoryMap(size: memory.bytes)
+        var ranges = [0..<map.lowEnd]
+        if map.highSize > 0 { ranges.append(1 << 32..<(1 << 32) + map.highSize) }
+        return try devices.foreign.map { path in
+            do {
+                return try VFIOUserClient(try VFIOUserSocket.connect(path), ranges: ranges) {
+                    Message.say("--device vfio-user:\(path): \($0)")
+                }
+            } catch { throw UserError("--device vfio-user:\(path): \(error)") }
+        }
     }
 
     private func date() throws -> UInt64 {

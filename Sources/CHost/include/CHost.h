@@ -15,4 +15,16 @@ int chost_has_sse42(void);
 /// instructions (SDM volume 2, SHA256RNDS2). 0: the host has none, nothing was done.
 int chost_sha256(uint32_t *state, const uint8_t *bytes, size_t blocks, const uint32_t *constants);
 
+
+/// Sends bytes over a Unix socket, with `number` (at most 16) descriptors beside the first of them. Returns the number of
+/// bytes sent, or -1 with errno.
+long chost_send_descriptors(int socket, const void *bytes, size_t count, const int *descriptors, size_t number);
+
+/// Receives at most `room` bytes and at most `*number` (at most 16) descriptors, which are closed on exec; `*number` is how
+/// many have come. Returns the number of bytes, 0 at the end, or -1 with errno.
+long chost_receive_descriptors(int socket, void *buffer, size_t room, int *descriptors, size_t *number);
+
+/// A counter that can be waited for, not blocking and closed on exec. -1 with errno when there is none.
+int chost_eventfd(void);
+
 #endif
