@@ -1,7 +1,9 @@
 #define _GNU_SOURCE
 #include "CHost.h"
 
+#include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -129,3 +131,34 @@ long chost_receive_descriptors(int socket, void *buffer, size_t room, int *descr
 }
 
 int chost_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+
+int chost_watch(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+static void control(int set, int operation, int descriptor, unsigned events) {
+    struct epoll_event event = {.events = events, .data.fd = descriptor};
+    epoll_ctl(set, operation, descriptor, &event);
+}
+
+void chost_watch_add(int set, int descriptor, int once) {
+    control(set, EPOLL_CTL_ADD, descriptor, once ? (unsigned)EPOLLONESHOT : (unsigned)EPOLLIN);
+}
+void chost_watch_arm(int set, int descriptor) { control(set, EPOLL_CTL_MOD, descriptor, EPOLLIN | EPOLLONESHOT); }
+void chost_watch_remove(int set, int descriptor) { control(set, EPOLL_CTL_DEL, descriptor, 0); }
+
+int chost_watch_wait(int set, int milliseconds) {
+    struct epoll_event event;
+    return epoll_wait(set, &event, 1, milliseconds) == 1 ? event.data.fd : -1;
+}
+
+unsigned chost_readable(const int *descriptors, size_t number, uint64_t nanoseconds) {
+    struct pollfd pollers[32];
+    if (number > 32) number = 32;
+    for (size_t index = 0; index < number; index++)
+        pollers[index] = (struct pollfd){.fd = descriptors[index], .events = POLLIN};
+    const struct timespec limit = {.tv_sec = (long)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
+    if (ppoll(pollers, number, &limit, NULL) <= 0) return 0;
+    unsigned readable = 0;
+    for (size_t index = 0; index < number; index++)
+        if (pollers[index].revents != 0) readable |= 1u << index;
+    return readable;
+}

@@ -1,3 +1,4 @@
+import CHost
 import DeviceBus
 import Devices
 import Glibc
@@ -77,11 +78,8 @@ package final class VFIOUserServer: InterruptSink, MessageSink, DMAPort {
 
     /// Waits for a command, for input, or for a timer of the device.
     private func isReadable(_ socket: VFIOUserSocket, until deadline: VirtualTime) -> Bool {
-        var pollers = [pollfd(fd: socket.descriptor, events: Int16(POLLIN), revents: 0)]
-        if inputDescriptor >= 0 { pollers.append(pollfd(fd: inputDescriptor, events: Int16(POLLIN), revents: 0)) }
         let left = min(deadline > scheduler.now ? deadline - scheduler.now : 0, 1_000_000_000)
-        var limit = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
-        return ppoll(&pollers, nfds_t(pollers.count), &limit, nil) > 0 && pollers[0].revents != 0
+        return chost_readable([socket.descriptor, inputDescriptor], inputDescriptor >= 0 ? 2 : 1, left) & 1 != 0
     }
 
     // MARK: Commands

@@ -18,6 +18,7 @@ struct DiffCommand: ParsableCommand {
     var second: String
     @OptionGroup var part: TraceOptions
     @OptionGroup var symbols: SymbolOptions
+    @OptionGroup var registers: RegisterOptions
     @Option(help: ArgumentHelp("The same for the second recording, if its code is another.", valueName: "file"))
     var symbolsSecond: [String] = []
     @Option(help: "The most differences to show of each device.")
@@ -27,8 +28,9 @@ struct DiffCommand: ParsableCommand {
         let table = try symbols.table()
         var other = SymbolTable()
         for path in symbolsSecond { other.merge(try SymbolTable(path: path)) }
-        let a = try Side(first, part, table, symbols.symbols)
-        let b = try Side(second, part, symbolsSecond.isEmpty ? table : other, symbolsSecond.isEmpty ? symbols.symbols : symbolsSecond)
+        let a = try Side(first, part, registers, table, symbols.symbols)
+        let b = try Side(
+            second, part, registers, symbolsSecond.isEmpty ? table : other, symbolsSecond.isEmpty ? symbols.symbols : symbolsSecond)
         let names = Set(a.steps.devices.keys).union(b.steps.devices.keys).sorted()
         var differences: [TraceDifference] = []
         for name in names {
@@ -64,10 +66,13 @@ struct DiffCommand: ParsableCommand {
         private let sources: [String]
         private var lines: [UInt64: String] = [:]
 
-        init(_ file: String, _ part: TraceOptions, _ symbols: SymbolTable, _ sources: [String]) throws {
+        init(
+            _ file: String, _ part: TraceOptions, _ registers: RegisterOptions, _ symbols: SymbolTable, _ sources: [String]
+        ) throws {
             self.file = file
             self.sources = sources
             trace = try TraceReader(path: file, symbols: symbols)
+            try registers.apply(to: trace)
             steps = try TraceSteps(trace, part.filter(trace))
         }
 

@@ -23,6 +23,34 @@ struct SymbolOptions: ParsableArguments {
     }
 }
 
+/// Register descriptions for devices without a model.
+struct RegisterOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Names of registers and fields, from a CMSIS-SVD or rnndb XML file: DEVICE[:BAR]=FILE[#PART], PART being a peripheral or domain; as often as there are.", valueName: "description"))
+    var registers: [String] = []
+
+    /// Gives the trace the names.
+    func apply(to trace: TraceReader) throws {
+        for text in registers {
+            guard let equals = text.firstIndex(of: "=") else { throw UserError("--registers \(text): is DEVICE[:BAR]=FILE[#PART]") }
+            let place = text[..<equals].split(separator: ":", omittingEmptySubsequences: false)
+            let file = text[text.index(after: equals)...].split(separator: "#", maxSplits: 1)
+            guard let device = place.first.map(String.init), place.count <= 2, let bar = place.count == 2 ? Int(place[1]) : 0, !file.isEmpty
+            else { throw UserError("--registers \(text): is DEVICE[:BAR]=FILE[#PART]") }
+            let names = trace.map.deviceNames
+            guard names.contains(device) else {
+                throw UserError("--registers \(text): there is no device \(device); there are \(names.sorted().joined(separator: ", "))")
+            }
+            guard let data = FileManager.default.contents(atPath: String(file[0])) else {
+                throw UserError("--registers \(text): there is no such file")
+            }
+            do {
+                let part = try RegisterFile([UInt8](data)).part(file.count > 1 ? String(file[1]) : nil)
+                trace.map.descriptions[device, default: [:]][bar] = part.registers
+            } catch { throw UserError("--registers \(text): \(error)") }
+        }
+    }
+}
+
 /// Which part of a trace.
 struct TraceOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Only this device, by its name in the trace; as often as wanted.", valueName: "name"))
@@ -88,6 +116,7 @@ struct TraceCommand: ParsableCommand {
     var file: String
     @OptionGroup var part: TraceOptions
     @OptionGroup var symbols: SymbolOptions
+    @OptionGroup var registers: RegisterOptions
     @Option(help: ArgumentHelp("Only lines with this text.", valueName: "text"))
     var grep: String = ""
     @Flag(help: "All bytes of DMA and of blocks, not just the first 16.")
@@ -105,7 +134,11 @@ struct TraceCommand: ParsableCommand {
 
     func run() throws {
         let table = try symbols.table()
-        func open() throws -> TraceReader { try TraceReader(path: file, symbols: table) }
+        func open() throws -> TraceReader {
+            let trace = try TraceReader(path: file, symbols: table)
+            try registers.apply(to: trace)
+            return trace
+        }
         let trace = try open()
         let filter = try part.filter(trace)
         if let reason = trace.reader.endsEarly { Message.say("\(file): the recording ends early: \(reason)") }

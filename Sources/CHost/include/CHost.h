@@ -27,4 +27,17 @@ long chost_receive_descriptors(int socket, void *buffer, size_t room, int *descr
 /// A counter that can be waited for, not blocking and closed on exec. -1 with errno when there is none.
 int chost_eventfd(void);
 
+/// A set of descriptors that can be waited for. -1 with errno when there is none.
+int chost_watch(void);
+/// Adds a descriptor to a set; `once`: it is not reported before chost_watch_arm.
+void chost_watch_add(int set, int descriptor, int once);
+/// Reports the descriptor once more.
+void chost_watch_arm(int set, int descriptor);
+void chost_watch_remove(int set, int descriptor);
+/// A descriptor of the set that can be read, waiting at most so many milliseconds (-1: however long it takes); -1 for none.
+int chost_watch_wait(int set, int milliseconds);
+
+/// Which of at most 32 descriptors can be read, as bits, waiting at most so many nanoseconds; 0 for none.
+unsigned chost_readable(const int *descriptors, size_t number, uint64_t nanoseconds);
+
 #endif
