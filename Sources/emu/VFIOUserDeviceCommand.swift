@@ -44,7 +44,7 @@ struct VFIOUserDeviceCommand: ParsableCommand {
         repeat {
             let connection = accept(listener, nil, nil)
             if connection < 0 { continue }
-            do { try server.serve(VFIOUserSocket(connection)) } catch { Message.say("\(kind.rawValue): the machine has left: \(error)") }
+            do { try server.serve(VFIOUserSocket(connection)) } catch { Message.say("\(kind.rawValue): the machine has left") }
         } while !once
         unlink(socket)
     }

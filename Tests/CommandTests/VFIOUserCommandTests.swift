@@ -24,7 +24,7 @@ struct VFIOUserCommandTests {
         [
             "--boundary=devices", "--record", scratch.path("\(name).emurec"), "--device", "vfio-user:\(scratch.path("rng.sock"))",
             "--kernel", Self.environment["EMU_TEST_KERNEL"] ?? "", "--initrd", Self.environment["EMU_TEST_VFIO_INITRD"] ?? "", "--memory",
-            "64M", "--append", "console=ttyS0 panic=-1 quiet rounds=\(rounds)", "--serial", "file:\(scratch.path("\(name).console"))",
+            "128M", "--append", "console=ttyS0 panic=-1 quiet rounds=\(rounds)", "--serial", "file:\(scratch.path("\(name).console"))",
         ]
     }
 

@@ -58,7 +58,7 @@ import Trace
         try RegisterFile(Array(text.utf8)).part(part).registers
     }
 
-    @Test func svd() throws {
+    @Test func readsSVD() throws {
         let timer = try registers(Self.svd, "TIMER0")
         #expect(timer.map { "\($0.offset) \($0.name) \($0.length)" } == [
             "0 CR 4", "4 CR2 4", "32 CCA 2", "48 CCB 2", "64 CCC 2", "132 CH[0].COUNT 4", "140 CH[1].COUNT 4",
@@ -70,7 +70,7 @@ import Trace
         #expect(throws: RegisterFileError.self) { try registers(Self.svd, "TIMER2") }
     }
 
-    @Test func rnndb() throws {
+    @Test func readsRNN() throws {
         let chip = try registers(Self.rnn)
         #expect(chip.map { "\($0.offset) \($0.name) \($0.length)" } == [
             "16 STATUS 4", "20 POWER 4", "32 LUT[0] 1", "33 LUT[1] 1", "34 LUT[2] 1", "35 LUT[3] 1", "256 RING[0].HEAD 4",
@@ -81,7 +81,7 @@ import Trace
     }
 
     /// Cut short anywhere, or with any byte changed, a file is an error or has other registers.
-    @Test(arguments: [svd, rnn]) func damagedFiles(text: String) throws {
+    @Test(arguments: [Self.svd, Self.rnn]) func damagedFiles(text: String) throws {
         let bytes = Array(text.utf8)
         let last = try #require(bytes.lastIndex(of: UInt8(ascii: ">")))
         for end in stride(from: 0, to: last, by: 7) {
