@@ -63,7 +63,7 @@ let package = Package(
             name: "VFIOUser", dependencies: ["Devices", "DeviceBus", "MachineState", "CHost"], swiftSettings: common),
         .target(
             name: "Machine",
-            dependencies: ["GuestX86", "Devices", "Boundary", "CPUCore", "DeviceBus", "MachineState"],
+            dependencies: ["GuestX86", "VFIOUser", "Devices", "Boundary", "CPUCore", "DeviceBus", "MachineState"],
             swiftSettings: hot),
         .target(
             name: "Trace",

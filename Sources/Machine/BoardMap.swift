@@ -15,6 +15,8 @@ package final class BoardMap {
         package let lane: UInt64
         /// What the index register has selected, such as "01.1 COMMAND"; nil where there is none.
         package let selected: String?
+        /// Number of the region among the device's.
+        package let region: Int
         /// First address and bytes of the region.
         package let base: UInt64
         package let size: UInt64
@@ -70,6 +72,11 @@ package final class BoardMap {
     /// The device itself: one that has never run.
     package func device(_ name: String) -> (any Device)? { bus.devices.first { $0.name == name } }
 
+    /// Where a PCI device is; nil for others.
+    package func address(of name: String) -> PCIAddress? { board?.pciHost.functions.first { $0.function.name == name }?.address }
+    /// A PCI device that the configuration may have or not.
+    package func isInSlot(_ name: String) -> Bool { (address(of: name)?.slot ?? 0) >= PCIDevices.firstSlot }
+
     package func place(_ space: Region.Space, _ address: UInt64) -> Place? {
         guard let target = bus.target(space, address) else { return nil }
         let region = target.device.regions[target.region]
@@ -81,7 +88,7 @@ package final class BoardMap {
         }
         return Place(
             device: target.device.name, register: register, lane: register.map { target.offset - $0.offset } ?? 0,
-            selected: selected(space, address), base: region.base, size: region.size)
+            selected: selected(space, address), region: target.region, base: region.base, size: region.size)
     }
 
     /// The register that `offset` lies in, of registers in the order of their offsets; of several the last.

@@ -23,11 +23,12 @@ package final class DevicePlane: HostBoundary {
     private let pins = QueuedPins()
     private let memory = ForwardingDMA()
     package let board: PCBoard
-    private var now = Moment(position: 0, time: 0)
+    /// The last moment that the machine has told.
+    package private(set) var now = Moment(position: 0, time: 0)
     /// Instructions between looks at the host's clock.
     private static let slice: Position = 20_000
-    /// Devices that are carried out elsewhere.
-    private let links: [any ForeignDeviceLink]
+    /// There are devices that are carried out elsewhere.
+    private let hasLinks: Bool
     /// Where they were last heard, and whether the CPU has accessed something since.
     private var polled: Position = 0
     private var isPollDue = true
@@ -36,24 +37,32 @@ package final class DevicePlane: HostBoundary {
 
     /// - Parameters:
     ///   - links: to the configuration's foreign devices.
+    ///   - threading: PCI devices get threads of their own.
+    ///   - substitutes: instead of PCI devices of these names.
     ///   - host: the door between the devices and the host.
     package init(
         configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, media: [DiskImage] = [],
-        links: [any ForeignDeviceLink] = [], host: LiveBoundary
+        links: [any ForeignDeviceLink] = [], threading: DeviceThreading? = nil,
+        substitutes: [String: any ForeignDeviceLink] = [:], host: LiveBoundary
     ) {
-        self.links = links
         self.host = host
         self.clock = clock
         started = hostClock.now
         let channels = ChannelTable(host)
         board = PCBoard(
             bus: bus, scheduler: scheduler, pins: pins, memory: memory, memoryMap: memoryMap,
-            configuration: configuration, media: media, links: links, channel: channels.channel)
+            configuration: configuration, media: media, links: links, threading: threading,
+            substitutes: substitutes, channel: channels.channel)
+        hasLinks = !board.links.isEmpty
+        for link in board.links { link.start { host.nudge() } }
         channels.now = { [unowned self] in now }
         pins.reset = { [unowned self] in board.reset() }
         board.reset()
         pins.queue = []
     }
+
+    /// The run has ended.
+    package func finish() { board.finish() }
 
     /// Where bus masters reach RAM. Set before the run, with the recording in between if there is one.
     package var insideMemory: (any InsideMemory)? {
@@ -76,7 +85,7 @@ package final class DevicePlane: HostBoundary {
     }
 
     package func horizon(after now: Moment) -> Position {
-        let next = links.isEmpty ? host.horizon(after: now) : min(host.horizon(after: now), now.position + Self.slice)
+        let next = !hasLinks ? host.horizon(after: now) : min(host.horizon(after: now), now.position + Self.slice)
         switch clock {
         case .host: return min(next, now.position + Self.slice)
         case .virtual:
@@ -93,7 +102,7 @@ package final class DevicePlane: HostBoundary {
         if let input = pins.take() { return TimedInput(input, at: now) }
         synchronise(now)
         scheduler.fireDue()
-        if !links.isEmpty { poll(now) }
+        if hasLinks { poll(now) }
         try drainHost(now)
         if let input = pins.take() { return TimedInput(input, at: now) }
         drained = now
@@ -129,9 +138,9 @@ package final class DevicePlane: HostBoundary {
             board.pollForeignDevices()
             try drainHost(moment)
             if !pins.isEmpty { break }
-            for link in links { link.arm() }
+            for link in board.links { link.arm() }
             switch clock {
-            case .virtual: moment.time = try host.idle(at: moment, until: min(scheduler.nextDeadline, deadline))
+            case .virtual: moment.time = try host.idle(at: moment, until: min(nextDeadline(after: moment), deadline))
             case .host:
                 let wait = scheduler.nextDeadline == .max ? 10_000_000 : max(scheduler.nextDeadline &- scheduler.now, 1_000)
                 let before = deviceTime(moment)
@@ -141,6 +150,11 @@ package final class DevicePlane: HostBoundary {
             if moment.time >= deadline { return deadline }
         }
         return max(moment.time, now.time + 1)
+    }
+
+    /// When devices have something to do, but not before the next nanosecond.
+    private func nextDeadline(after moment: Moment) -> VirtualTime {
+        hasLinks ? min(scheduler.nextDeadline, max(board.nextForeignDeadline, moment.time + 1)) : scheduler.nextDeadline
     }
 
     package func endRequested(at now: Moment) -> EndReason? { host.endRequested(at: now) }

@@ -10,22 +10,22 @@ final class DescriptorWatch: Sendable {
     private let inner: Int32
     /// Has the inner one, and fires once.
     private let outer: Int32
-    private let stopper: Int32
+    private let stopper: SignalDescriptor
     private let isStopped = Atomic<Bool>(false)
     private let isStarted = Atomic<Bool>(false)
 
     init() throws {
         inner = chost_watch()
         outer = chost_watch()
-        stopper = chost_eventfd()
-        guard inner >= 0, outer >= 0, stopper >= 0 else {
+        stopper = try SignalDescriptor()
+        guard inner >= 0, outer >= 0 else {
             throw VFIOUserError("no descriptors left: \(String(cString: strerror(errno)))")
         }
         chost_watch_add(outer, inner, 1)
-        chost_watch_add(outer, stopper, 0)
+        chost_watch_add(outer, stopper.descriptor, 0)
     }
     deinit {
-        for descriptor in [inner, outer, stopper] { close(descriptor) }
+        for descriptor in [inner, outer] { close(descriptor) }
     }
 
     func add(_ descriptor: Int32) { chost_watch_add(inner, descriptor, 0) }
@@ -35,34 +35,16 @@ final class DescriptorWatch: Sendable {
 
     func start(_ nudge: @escaping @Sendable () -> Void) {
         if isStarted.exchange(true, ordering: .relaxed) { return }
-        var thread = pthread_t()
-        let argument = Unmanaged.passRetained(Body(self, nudge)).toOpaque()
-        let code = pthread_create(
-            &thread, nil,
-            { argument in
-                Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
-                return nil
-            }, argument)
-        if code == 0 { pthread_detach(thread) }
+        // Without the thread the machine hears of the device a little later.
+        try? HostThread.start { [self] in
+            while !isStopped.load(ordering: .relaxed) {
+                if chost_watch_wait(outer, -1) == inner { nudge() }
+            }
+        }
     }
     func stop() {
         if isStopped.exchange(true, ordering: .relaxed) { return }
-        var one: UInt64 = 1
-        _ = write(stopper, &one, 8)
-    }
-
-    private final class Body: Sendable {
-        let watch: DescriptorWatch
-        let nudge: @Sendable () -> Void
-        init(_ watch: DescriptorWatch, _ nudge: @escaping @Sendable () -> Void) {
-            self.watch = watch
-            self.nudge = nudge
-        }
-        func run() {
-            while !watch.isStopped.load(ordering: .relaxed) {
-                if chost_watch_wait(watch.outer, -1) == watch.inner { nudge() }
-            }
-        }
+        stopper.signal()
     }
 
     /// There is something to read at any of the descriptors.

@@ -2,6 +2,7 @@ import CHost
 import DeviceBus
 import Devices
 import Foundation
+import Glibc
 import MachineState
 import Synchronization
 
@@ -75,11 +76,27 @@ package final class VFIOUserClient: ForeignDeviceLink {
 
     deinit {
         watch.stop()
-        for event in events { close(event.descriptor) }
+        for event in events { Glibc.close(event.descriptor) }
     }
+
+    /// Ends the connection: nobody is there then.
+    package func close() {
+        if isGone { return }
+        isGone = true
+        watch.stop()
+        socket.close()
+    }
+
+    /// Calls `action`, on the machine's thread, when a descriptor can be read.
+    package func listen(_ descriptor: Int32, _ action: @escaping () -> Void) {
+        listeners.append((descriptor, action))
+        watch.add(descriptor)
+    }
+    private var listeners: [(descriptor: Int32, action: () -> Void)] = []
 
     /// Calls `nudge`, from another thread, when the device has something to say while nobody listens: after each `arm`, once.
     package func start(_ nudge: @escaping @Sendable () -> Void) { watch.start(nudge) }
+    package var nextDue: VirtualTime { .max }
     package func arm() { if !isGone { watch.arm() } }
 
     // MARK: Commands
@@ -142,7 +159,7 @@ package final class VFIOUserClient: ForeignDeviceLink {
             setInterrupts(kind, VFIOUser.InterruptFlag.none | VFIOUser.InterruptFlag.trigger, start: 0, count: 0)
             for event in events where event.kind == kind {
                 watch.remove(event.descriptor)
-                close(event.descriptor)
+                Glibc.close(event.descriptor)
             }
             events.removeAll { $0.kind == kind }
             return
@@ -185,6 +202,7 @@ package final class VFIOUserClient: ForeignDeviceLink {
                 }
             }
         } catch { fail(error) }
+        for listener in listeners where watch.isReadable(listener.descriptor, microseconds: 0) { listener.action() }
         // Whoever writes RAM and then interrupts has had its answer for the write.
         for event in events {
             var count: UInt64 = 0
@@ -194,7 +212,7 @@ package final class VFIOUserClient: ForeignDeviceLink {
 
     /// Carries a command of the device out.
     private func serve(_ message: VFIOUserMessage) throws {
-        for descriptor in message.descriptors { close(descriptor) }
+        for descriptor in message.descriptors { Glibc.close(descriptor) }
         guard !message.isReply else { throw VFIOUserError("an answer that nobody has asked for (message \(message.identifier))") }
         let fields = VFIOUserFields(message.body)
         switch VFIOUser.Command(rawValue: message.command) {
@@ -272,7 +290,7 @@ private struct Handshake {
         guard let message = try socket.receive(milliseconds: Self.patience) else {
             throw VFIOUserError("no answer to \(command) within \(Self.patience / 1000) s")
         }
-        for descriptor in message.descriptors { close(descriptor) }
+        for descriptor in message.descriptors { Glibc.close(descriptor) }
         guard message.isReply else { throw VFIOUserError("a command \(message.command) before the answer to \(command)") }
         try Self.check(message, command, identifier, size: size)
         if let error = message.error { throw VFIOUserError("\(command): \(String(cString: strerror(Int32(truncatingIfNeeded: error))))") }

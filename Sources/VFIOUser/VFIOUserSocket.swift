@@ -16,14 +16,14 @@ package final class VFIOUserSocket {
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, size)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, size)
     }
-    deinit { close(descriptor) }
+    deinit { Glibc.close(descriptor) }
 
     package static func connect(_ path: String) throws -> VFIOUserSocket {
         let descriptor = try socket(path)
         let result = try withAddress(path) { Glibc.connect(descriptor, $0, $1) }
         guard result == 0 else {
             let reason = String(cString: strerror(errno))
-            close(descriptor)
+            Glibc.close(descriptor)
             throw VFIOUserError(reason)
         }
         return VFIOUserSocket(descriptor)
@@ -36,7 +36,7 @@ package final class VFIOUserSocket {
         if lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK { unlink(path) }
         guard try withAddress(path, { bind(descriptor, $0, $1) }) == 0, Glibc.listen(descriptor, 1) == 0 else {
             let reason = String(cString: strerror(errno))
-            close(descriptor)
+            Glibc.close(descriptor)
             throw VFIOUserError(reason)
         }
         return descriptor
@@ -57,6 +57,18 @@ package final class VFIOUserSocket {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
         }
     }
+
+    /// Two ends of a connection.
+    package static func pair() throws -> (VFIOUserSocket, VFIOUserSocket) {
+        var ends: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+            throw VFIOUserError(String(cString: strerror(errno)))
+        }
+        return (VFIOUserSocket(ends[0]), VFIOUserSocket(ends[1]))
+    }
+
+    /// Ends the connection, for both sides.
+    package func close() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
     /// The number of the next command.
     package func identifier() -> UInt16 {
@@ -93,7 +105,7 @@ package final class VFIOUserSocket {
             message.descriptors = descriptors
             return message
         } catch {
-            for descriptor in descriptors { close(descriptor) }
+            for descriptor in descriptors { Glibc.close(descriptor) }
             throw error
         }
     }

@@ -131,6 +131,12 @@ struct MachineSetup {
                 + byDrive("logged") { $0.image.isLogged ? "\($0.image.size)\($0.image.isWritten ? "w" : "")" : nil }, images: images)
     }
 
+    /// Another file in the place of a recorded one: `role` is the kernel or the initial RAM disk.
+    mutating func replace(_ role: String, _ path: String) throws {
+        files.removeAll { $0.image.role == role }
+        files.append(try Self.read(role, path))
+    }
+
     /// Where a recording that was cut out of another one begins; nil for power-on.
     func snapshot(_ recording: String) throws -> MachineSnapshot? {
         guard let file = file(Self.snapshotRole) else { return nil }

@@ -52,6 +52,8 @@ struct RunCommand: ParsableCommand {
     var script: String?
     @Option(help: "At the devices boundary: what the devices take for time.")
     var deviceClock = DeviceClock.virtual
+    @Flag(help: "At the devices boundary: disk controllers, network cards and virtio devices run on threads of their own, with the host's clock.")
+    var deviceThreads = false
     @Option(help: "How idle time passes: with the host's clock, or skipped at once.")
     var pace = PaceOption.realtime
     @Option(help: ArgumentHelp("One instruction takes 2^N ns of virtual time (0 to 10).", valueName: "n"))
@@ -80,6 +82,7 @@ struct RunCommand: ParsableCommand {
         if !devices.foreign.isEmpty, boundary != .devices {
             throw ValidationError("--device vfio-user:… needs --boundary=devices: what another process does is not inside")
         }
+        if deviceThreads, boundary != .devices { throw ValidationError("--device-threads needs --boundary=devices") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
         if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
         if kernel == nil, initrd != nil || !append.isEmpty {
@@ -130,16 +133,17 @@ struct RunCommand: ParsableCommand {
             return (try Script(text: text, name: path), path)
         }
 
-        let live = LiveBoundary(pace: pace == .free && links.isEmpty ? .free : .realTime)
+        let live = LiveBoundary(pace: pace == .free && links.isEmpty && !deviceThreads ? .free : .realTime)
         for disk in setup.media { report(disk, to: live) }
         defer { for disk in setup.media { disk.finish() } }
         var door: any HostBoundary = live
         var plane: DevicePlane?
+        defer { plane?.finish() }
         if configuration.boundary == .devices {
             let devices = DevicePlane(
                 configuration: configuration, memoryMap: try MemoryMap(size: memory.bytes),
-                clock: deviceClock == .host ? .host : .virtual, media: setup.media, links: links, host: live)
-            for link in links { link.start { live.nudge() } }
+                clock: deviceClock == .host ? .host : .virtual, media: setup.media, links: links,
+                threading: deviceThreads ? try threading(live) : nil, host: live)
             devices.shift = clockShift
             plane = devices
             door = devices
@@ -299,9 +303,7 @@ struct RunCommand: ParsableCommand {
 
     /// Connects to the devices in other processes.
     private func foreignDevices() throws -> [VFIOUserClient] {
-        let map = try MemoryMap(size: memory.bytes)
-        var ranges = [0..<map.lowEnd]
-        if map.highSize > 0 { ranges.append(1 << 32..<(1 << 32) + map.highSize) }
+        let ranges = try MemoryMap(size: memory.bytes).ranges
         return try devices.foreign.map { path in
             do {
                 return try VFIOUserClient(try VFIOUserSocket.connect(path), ranges: ranges) {
@@ -309,6 +311,17 @@ struct RunCommand: ParsableCommand {
                 }
             } catch { throw UserError("--device vfio-user:\(path): \(error)") }
         }
+    }
+
+    /// What devices on threads of their own need.
+    private func threading(_ live: LiveBoundary) throws -> DeviceThreading {
+        DeviceThreading(
+            memoryMap: try MemoryMap(size: memory.bytes),
+            ask: { channel, question in
+                let nowhere = Moment(position: 0, time: 0)
+                return (try? live.ask(.host(source: channel, question: question), at: nowhere)) ?? 0
+            },
+            report: { Message.say($0) })
     }
 
     private func date() throws -> UInt64 {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Devices
 import Foundation
 import MachineState
 import Replay
@@ -45,7 +46,10 @@ struct RegisterOptions: ParsableArguments {
             }
             do {
                 let part = try RegisterFile([UInt8](data)).part(file.count > 1 ? String(file[1]) : nil)
-                trace.map.descriptions[device, default: [:]][bar] = part.registers
+                // Models number their regions as they like.
+                let function = trace.map.device(device) as? any PCIFunction
+                let region = (0..<6).contains(bar) ? function?.configuration.baseAddresses[bar]?.region ?? bar : bar
+                trace.map.descriptions[device, default: [:]][region] = part.registers
             } catch { throw UserError("--registers \(text): \(error)") }
         }
     }

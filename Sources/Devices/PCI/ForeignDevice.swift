@@ -1,4 +1,5 @@
 import DeviceBus
+import MachineState
 
 /// What is known of a PCI device that is carried out elsewhere: in another process, or on a thread of its own. Part of a
 /// recording's header, so that a trace knows what answers where.
@@ -36,6 +37,57 @@ package struct ForeignDeviceSettings: Sendable, Equatable {
             // A 64-bit register takes the place of two.
             index += space == .memory && low & 6 == 4 ? 2 : 1
         }
+    }
+
+    /// Of one of our own models, as it is after a reset. Nil for one with other than plain base address registers.
+    package init?(of function: any PCIFunction) {
+        let configuration = function.configuration
+        var bytes = configuration.bytes
+        for index in 0x10..<0x28 where bytes[index] != 0 {
+            // Where software has put it does not matter; what kind it is does.
+            bytes[index] = index & 3 == 0 ? bytes[index] & (bytes[index] & 1 != 0 ? 3 : 15) : 0
+        }
+        bytes[4] = 0
+        bytes[5] = 0
+        self.init(configuration: bytes, sizes: configuration.baseAddresses.map { UInt64($0?.size ?? 0) })
+    }
+
+    /// What the bus has to know of interrupts by messages.
+    package struct Messages: Sendable {
+        /// Where the capabilities are; 0 for none.
+        package var msi = 0
+        package var msix = 0
+        /// Vectors of MSI-X.
+        package var vectors = 0
+        /// Its table and pending bits: base address register, and place in it.
+        package var table: (bar: Int, range: Range<UInt64>)?
+        package var pending: (bar: Int, range: Range<UInt64>)?
+        /// A place that the bus has to do with, and not the device.
+        package func contains(bar: Int, offset: UInt64) -> Bool {
+            if let table, table.bar == bar, table.range.contains(offset) { return true }
+            if let pending, pending.bar == bar, pending.range.contains(offset) { return true }
+            return false
+        }
+    }
+
+    package var messages: Messages {
+        var found = Messages()
+        // Status: there is a list. A list can lead round and round.
+        var next = configuration[6] & 0x10 != 0 ? Int(configuration[0x34] & 0xFC) : 0
+        for _ in 0..<48 where next >= 0x40 && next <= 0xF0 {
+            if configuration[next] == 5, next <= 0xE8 { found.msi = next }
+            if configuration[next] == 0x11 { found.msix = next }
+            next = Int(configuration[next + 1] & 0xFC)
+        }
+        if found.msix == 0 { return found }
+        func word(_ offset: Int, _ width: Int) -> UInt64 {
+            (0..<width).reduce(0) { $0 | UInt64(configuration[(offset + $1) & 0xFF]) << UInt64($1 * 8) }
+        }
+        found.vectors = min(Int(word(found.msix + 2, 2) & 0x7FF) + 1, 128)
+        let (table, pending) = (word(found.msix + 4, 4), word(found.msix + 8, 4))
+        found.table = (Int(table & 7), table & ~7..<(table & ~7) + UInt64(found.vectors * 16))
+        found.pending = (Int(pending & 7), pending & ~7..<(pending & ~7) + UInt64((found.vectors + 63) / 64 * 8))
+        return found
     }
 
     /// Such as "86801010…:20000/0/40": configuration space, then the sizes of base address registers, in hexadecimal digits.
@@ -95,8 +147,14 @@ package protocol ForeignDeviceLink: AnyObject {
     func enable(_ kind: ForeignInterrupt, count: Int)
     /// The interrupt of the pin has been seen: it may come again.
     func unmaskPin()
+    /// When, in the machine's virtual time, it does something next; `.max`: that is not known.
+    var nextDue: VirtualTime { get }
     /// Back to the state after power-on.
     func reset()
+    /// The machine needs the device no more.
+    func close()
+    /// Says who is to be called, from any thread, when the device has something to say and nobody polls.
+    func start(_ nudge: @escaping @Sendable () -> Void)
     /// Nobody will poll for a while: the machine's thread is to be woken when the device has something to say.
     func arm()
     /// Lets the device do what it wants by itself, and gives the interrupts that have come: kind and vector.

@@ -24,10 +24,6 @@ package final class ForeignFunction: PCIFunction {
 
     /// Number of configuration space among the regions.
     package static let configurationRegion = 7
-    private enum Capability {
-        static let msi: UInt8 = 5
-        static let msix: UInt8 = 0x11
-    }
 
     package let name: String
     package private(set) var state: State
@@ -65,40 +61,15 @@ package final class ForeignFunction: PCIFunction {
         self.messages = messages
         self.link = link
         self.registers = registers
-        let found = Self.capabilities(settings.configuration)
+        let found = settings.messages
         msi = found.msi
         msix = found.msix
-        let bytes = settings.configuration
-        func word(_ offset: Int, _ width: Int) -> UInt64 {
-            (0..<width).reduce(0) { $0 | UInt64(bytes[(offset + $1) & 0xFF]) << UInt64($1 * 8) }
-        }
-        var vectors = 0
-        if msix != 0 {
-            vectors = min(Int(word(msix + 2, 2) & 0x7FF) + 1, 128)
-            let table = word(msix + 4, 4)
-            let pending = word(msix + 8, 4)
-            tablePlace = (Int(table & 7), table & ~7..<(table & ~7) + UInt64(vectors * 16))
-            pendingPlace = (Int(pending & 7), pending & ~7..<(pending & ~7) + UInt64((vectors + 63) / 64 * 8))
-        } else {
-            tablePlace = nil
-            pendingPlace = nil
-        }
+        tablePlace = found.table
+        pendingPlace = found.pending
         state = State(
-            configuration: Self.makeConfiguration(settings, msi: msi, msix: msix), table: vectors > 0 ? MSIX(count: vectors) : nil)
+            configuration: Self.makeConfiguration(settings, msi: msi, msix: msix),
+            table: found.vectors > 0 ? MSIX(count: found.vectors) : nil)
         link?.memory = memory
-    }
-
-    /// Where the capabilities are that the bus has to know of.
-    private static func capabilities(_ bytes: [UInt8]) -> (msi: Int, msix: Int) {
-        var found = (msi: 0, msix: 0)
-        // Status: there is a list. A list can lead round and round.
-        var next = bytes[6] & 0x10 != 0 ? Int(bytes[0x34] & 0xFC) : 0
-        for _ in 0..<48 where next >= 0x40 && next <= 0xF0 {
-            if bytes[next] == Capability.msi, next <= 0xE8 { found.msi = next }
-            if bytes[next] == Capability.msix { found.msix = next }
-            next = Int(bytes[next + 1] & 0xFC)
-        }
-        return found
     }
 
     private static func makeConfiguration(_ settings: ForeignDeviceSettings, msi: Int, msix: Int) -> PCIConfiguration {
