@@ -95,6 +95,12 @@ package final class DevicePlane: HostBoundary {
             return min(next, now.position + max(left / unit + (left % unit == 0 ? 0 : 1), 1))
         }
     }
+    /// Accesses by device, counted where they arrive and by nothing that the trace uses, to compare it with; nil: not counted.
+    package var accessCounts: [String: UInt64]?
+    private func count(_ space: Region.Space, _ address: UInt64) {
+        if accessCounts != nil { accessCounts?[bus.target(space, address)?.device.name ?? "-", default: 0] += 1 }
+    }
+
     /// The machine's clock shift, for horizons.
     package var shift: UInt8 = 3
 
@@ -165,8 +171,12 @@ package final class DevicePlane: HostBoundary {
         synchronise(now)
         isPollDue = true
         switch question {
-        case .portRead(let port, let width): return bus.read(.port, UInt64(port), width: Int(width))
-        case .memoryRead(let address, let width): return bus.read(.memory, address, width: Int(width))
+        case .portRead(let port, let width):
+            count(.port, UInt64(port))
+            return bus.read(.port, UInt64(port), width: Int(width))
+        case .memoryRead(let address, let width):
+            count(.memory, address)
+            return bus.read(.memory, address, width: Int(width))
         case .interruptAcknowledge: return UInt64(board.localAPIC.acknowledge())
         case .host: return 0
         }
@@ -176,6 +186,8 @@ package final class DevicePlane: HostBoundary {
         port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
     ) throws(Divergence) -> ImageOrigin? {
         synchronise(now)
+        isPollDue = true
+        count(.port, UInt64(port))
         return bus.readBlock(UInt64(port), width: Int(width), into: buffer)
     }
 
@@ -184,8 +196,10 @@ package final class DevicePlane: HostBoundary {
         isPollDue = true
         switch effect {
         case .portWrite(let port, let width, let value):
+            count(.port, UInt64(port))
             bus.write(.port, UInt64(port), width: Int(width), value: value)
         case .memoryWrite(let address, let width, let value):
+            count(.memory, address)
             bus.write(.memory, address, width: Int(width), value: value)
         case .host: break
         }

@@ -98,7 +98,7 @@ struct DiffCommand: ParsableCommand {
             for path in sources where text.isEmpty {
                 let process = Process()
                 process.executableURL = URL(fileURLWithPath: "/usr/bin/addr2line")
-                // With functions that were inlined there: the last line is in the function itself.
+                // The line itself, then where that function was inlined, and so on: an accessor's line alone says little.
                 process.arguments = ["-i", "-e", path, "0x" + String(pc, radix: 16)]
                 let output = Pipe()
                 process.standardOutput = output
@@ -106,8 +106,8 @@ struct DiffCommand: ParsableCommand {
                 guard (try? process.run()) != nil else { break }
                 let answer = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
                 process.waitUntilExit()
-                let line = answer.split(separator: "\n").last.map { String($0) } ?? "??"
-                if !line.hasPrefix("??") { text = " at \(line)" }
+                let lines = answer.split(separator: "\n").filter { !$0.hasPrefix("??") && !$0.hasSuffix(":?") }
+                if !lines.isEmpty { text = " at " + lines.joined(separator: ", called at ") }
             }
             lines[pc] = text
             return text

@@ -145,6 +145,7 @@ struct RunCommand: ParsableCommand {
                 clock: deviceClock == .host ? .host : .virtual, media: setup.media, links: links,
                 threading: deviceThreads ? try threading(live) : nil, host: live)
             devices.shift = clockShift
+            if engine.stats { devices.accessCounts = [:] }
             plane = devices
             door = devices
         }
@@ -224,6 +225,7 @@ struct RunCommand: ParsableCommand {
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
         engine.report(machine, seconds: elapsed.seconds)
+        for (name, count) in (plane?.accessCounts ?? [:]).sorted(by: { $0.key < $1.key }) { Message.say("accesses to \(name): \(count)") }
         let rate = Double(machine.cpu.position) / elapsed.seconds / 1e6
         Message.say(
             "\(Message.describe(outcome)) after \(machine.cpu.position) instructions, "

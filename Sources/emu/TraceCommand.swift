@@ -135,6 +135,11 @@ struct TraceCommand: ParsableCommand {
     var vcd: String?
     @Option(help: ArgumentHelp("Write accesses to devices' memory as Linux's mmiotrace does instead.", valueName: "file"))
     var mmiotrace: String?
+    @Option(help: ArgumentHelp("Write a picture of devices' activity instead: SVG.", valueName: "file"))
+    var svg: String?
+    @Option(help: ArgumentHelp("Each access with its N innermost callers; the recording is replayed for it, up to the last one.", valueName: "n"))
+    var stacks: Int?
+    @OptionGroup var images: ImageOptions
 
     func run() throws {
         let table = try symbols.table()
@@ -146,9 +151,10 @@ struct TraceCommand: ParsableCommand {
         let trace = try open()
         let filter = try part.filter(trace)
         if let reason = trace.reader.endsEarly { Message.say("\(file): the recording ends early: \(reason)") }
-        let exports = [sqlite, json, vcd, mmiotrace].compactMap { $0 }
-        if exports.count + (summary ? 1 : 0) > 1 { throw UserError("one of --summary, --sqlite, --json, --vcd and --mmiotrace at a time") }
+        let exports = [sqlite, json, vcd, mmiotrace, svg].compactMap { $0 }
+        if exports.count + (summary ? 1 : 0) > 1 { throw UserError("one of --summary, --sqlite, --json, --vcd, --mmiotrace and --svg at a time") }
         if let path = exports.first, !grep.isEmpty { throw UserError("\(path): --grep is for lines") }
+        if stacks != nil, summary || !exports.isEmpty { throw UserError("--stacks is for lines") }
         if summary { return try summarise(trace, filter) }
         if let sqlite { return try fillDatabase(sqlite, trace, filter) }
         var output = try TextOutput(path: exports.first)
@@ -189,6 +195,15 @@ struct TraceCommand: ParsableCommand {
                 return true
             }
             Message.say("\(path): \(count) accesses")
+        } else if svg != nil {
+            var picture = TracePicture()
+            try trace.forEach(filter) { item in
+                picture.add(item, trace)
+                return true
+            }
+            picture.write(to: &output.buffer)
+        } else if let stacks {
+            try printStacks(trace, filter, min(max(stacks, 1), 64), table, &output)
         } else {
             let text = TraceText(trace, payload: payload, pattern: grep)
             try trace.forEach(filter) { item in
@@ -198,6 +213,27 @@ struct TraceCommand: ParsableCommand {
             }
         }
         try output.flush(always: true)
+    }
+
+    /// Lines with the callers of whoever made an access.
+    private func printStacks(
+        _ trace: TraceReader, _ filter: TraceFilter, _ count: Int, _ table: SymbolTable, _ output: inout TextOutput
+    ) throws {
+        if table.isEmpty { throw UserError("--stacks needs --symbols: without them it is not known what is code") }
+        let session = try ReplaySession(file: file, replacements: images.replacements, engine: .best)
+        let walk = StackWalk(session.machine)
+        let text = TraceText(trace, payload: payload, pattern: grep)
+        try trace.forEach(filter) { item in
+            guard text.append(item, to: &output.buffer) else { return true }
+            if item.site >= 0, session.machine.cpu.position <= item.event.position {
+                guard case .positionReached = try session.machine.run(until: item.event.position) else { return false }
+                for address in walk.callers(count, isCode: { table.name($0) != nil }) {
+                    output.buffer.append(text: "    0x\(String(address, radix: 16)) \(table.name(address) ?? "")\n")
+                }
+            }
+            try output.flush()
+            return true
+        }
     }
 
     private func summarise(_ trace: TraceReader, _ filter: TraceFilter) throws {
