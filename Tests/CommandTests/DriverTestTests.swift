@@ -63,7 +63,7 @@ struct DriverTestTests {
         #expect(try console(scratch, "disk").contains("written 63"))
         // What the guest has written is on the host's disk.
         let written = try scratch.read("disk.img")
-        #expect(written[65536 * 63...].starts(with: Array("block 63\n".utf8)))
+        #expect(written[(65536 * 63)...].starts(with: Array("block 63\n".utf8)))
         for run in 1...2 { try record(scratch, "rng\(run)", initrd: "EMU_TEST_VFIO_INITRD", ["--device-threads", "--device", "virtio-rng"]) }
         #expect(try scratch.read("rng1.emurec") != scratch.read("rng2.emurec"))
         for name in ["disk", "rng1", "rng2"] {
