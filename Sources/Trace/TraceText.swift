@@ -1,3 +1,4 @@
+import Machine
 import MachineState
 import Replay
 
@@ -129,6 +130,11 @@ package final class TraceText {
                 buffer.append(text: symbol)
             }
         case .nmi: buffer.append("irq NMI")
+        case .frame where event.address == UInt64(USBSettings.captureSource):
+            buffer.append("usbmon record ")
+            buffer.append(decimal: UInt64(event.bytes.count))
+            buffer.append(" bytes ")
+            appendPayload(event.bytes, to: &buffer)
         case .frame:
             buffer.append(event.width == 0 ? "frame in, net" : "frame out, net")
             buffer.append(decimal: event.address &- 14)

@@ -106,6 +106,7 @@ package final class VFIOUserClient: ForeignDeviceLink {
         if isGone { return }
         isGone = true
         watch.stop()
+        socket.close()
         report("the device has vanished: \(error)")
     }
 

@@ -27,7 +27,6 @@ package final class VFIOUserServer: InterruptSink, MessageSink, DMAPort {
         let kind: UInt32
         let number: Int
     }
-    private static let patience: Int32 = 10_000
     private static let errorInvalid: UInt32 = 22
     /// Where the messages of MSI-X lead to, here: their data are the vectors.
     private static let messageAddress: UInt64 = 0xFEE0_0000
@@ -334,7 +333,8 @@ package final class VFIOUserServer: InterruptSink, MessageSink, DMAPort {
             let identifier = socket.identifier()
             try socket.send(VFIOUserMessage(command, identifier: identifier, body: body))
             while true {
-                guard let message = try socket.receive(milliseconds: Self.patience) else { return nil }
+                // A debugger may have stopped the machine: it takes as long as it takes.
+                guard let message = try socket.receive(milliseconds: -1) else { continue }
                 if !message.isReply {
                     waiting.append(message)
                     continue
