@@ -69,26 +69,6 @@ private final class Copier: PCIFunction {
     func visitState(_ visitor: inout StateVisitor) {}
 }
 
-/// Two ends of a connection.
-private func connectedPair() throws -> (VFIOUserSocket, VFIOUserSocket) {
-    var ends: [Int32] = [-1, -1]
-    try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
-    return (VFIOUserSocket(ends[0]), VFIOUserSocket(ends[1]))
-}
-
-/// Runs `body` on a thread of its own.
-private func inBackground(_ body: sending @escaping () -> Void) {
-    final class Box { var body: () -> Void; init(_ body: @escaping () -> Void) { self.body = body } }
-    var thread = pthread_t()
-    pthread_create(
-        &thread, nil,
-        { argument in
-            Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue().body()
-            return nil
-        }, Unmanaged.passRetained(Box(body)).toOpaque())
-    pthread_detach(thread)
-}
-
 /// A board with a device at the other end of a connection.
 private final class ForeignRig {
     let board = FakeBoard()
@@ -138,9 +118,9 @@ private final class ForeignRig {
 @Suite struct VFIOUserTests {
     /// Serves a copier at the other end.
     private func rig(_ report: @escaping (String) -> Void = { _ in }) throws -> ForeignRig {
-        let (near, far) = try connectedPair()
+        let (near, far) = try VFIOUserSocket.pair()
         nonisolated(unsafe) let end = far
-        inBackground {
+        try HostThread.start {
             let server = VFIOUserServer()
             server.install(Copier(server))
             try? server.serve(end)
@@ -205,9 +185,9 @@ private final class ForeignRig {
         "half", "long-write", "short-read",
     ])
     func hostileDevicesVanish(_ kind: String) throws {
-        let (near, far) = try connectedPair()
+        let (near, far) = try VFIOUserSocket.pair()
         nonisolated(unsafe) let end = far
-        inBackground { Self.misbehave(kind, end) }
+        try HostThread.start { Self.misbehave(kind, end) }
         var reports: [String] = []
         let rig = try ForeignRig(near) { reports.append($0) }
         // The fake device answers registers rightly until one is written.
@@ -224,9 +204,9 @@ private final class ForeignRig {
 
     /// What is not RAM is refused, and the device stays.
     @Test func onlyRAMIsReached() throws {
-        let (near, far) = try connectedPair()
+        let (near, far) = try VFIOUserSocket.pair()
         nonisolated(unsafe) let end = far
-        inBackground { Self.misbehave("dma", end) }
+        try HostThread.start { Self.misbehave("dma", end) }
         var reports: [String] = []
         let rig = try ForeignRig(near) { reports.append($0) }
         let before = rig.board.ram
@@ -238,9 +218,9 @@ private final class ForeignRig {
 
     @Test(arguments: ["version", "not-json", "no-device", "few-regions", "empty-configuration", "huge-region", "silent-close"])
     func hostileHandshakesAreErrors(_ kind: String) throws {
-        let (near, far) = try connectedPair()
+        let (near, far) = try VFIOUserSocket.pair()
         nonisolated(unsafe) let end = far
-        inBackground { Self.misbehave(kind, end) }
+        try HostThread.start { Self.misbehave(kind, end) }
         do {
             _ = try ForeignRig(near) { _ in }
             Issue.record("\(kind): it was accepted")
