@@ -60,8 +60,10 @@ let package = Package(
             ],
             swiftSettings: common),
         .target(
+            name: "VFIOUser", dependencies: ["Devices", "DeviceBus", "MachineState", "CHost"], swiftSettings: common),
+        .target(
             name: "Machine",
-            dependencies: ["GuestX86", "Devices", "Boundary", "CPUCore", "DeviceBus", "MachineState"],
+            dependencies: ["GuestX86", "VFIOUser", "Devices", "Boundary", "CPUCore", "DeviceBus", "MachineState"],
             swiftSettings: hot),
         .target(
             name: "Trace",
@@ -69,7 +71,7 @@ let package = Package(
         .executableTarget(
             name: "emu",
             dependencies: [
-                "GDBStub", "Trace", "Machine", "Replay", "Passthrough", "Boundary", "Devices", "DeviceBus", "GuestX86", "CPUCore",
+                "GDBStub", "Trace", "Machine", "Replay", "Passthrough", "VFIOUser", "Boundary", "Devices", "DeviceBus", "GuestX86", "CPUCore",
                 "MachineState",
                 .target(name: "CVNC", condition: .when(traits: ["VNC"])),
                 .target(name: "CSDL", condition: .when(traits: ["SDL"])),
@@ -86,7 +88,7 @@ let package = Package(
             name: "GuestX86Tests", dependencies: ["TestSupport", "GuestX86", "CPUCore", "MachineState", "CHostOracle"],
             swiftSettings: common),
         .testTarget(
-            name: "DeviceTests", dependencies: ["TestSupport", "Devices", "DeviceBus", "MachineState"],
+            name: "DeviceTests", dependencies: ["TestSupport", "VFIOUser", "Devices", "DeviceBus", "MachineState"],
             swiftSettings: common),
         .testTarget(
             name: "ReplayTests", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),

@@ -64,6 +64,8 @@ package final class LiveBoundary: HostBoundary, Sendable {
     private let drainedTime = Atomic<UInt64>(.max)
     private let present = Atomic<UInt64>(0)
     private let wake = WakeUp()
+    /// A device that is carried out elsewhere has something to say.
+    private let nudged = Atomic<Bool>(false)
     /// A debugger's wish to stop: ends an idle wait.
     package let pause = PauseSwitch()
     /// Host time, in nanoseconds, during which a debugger held the run; and since when it does now.
@@ -131,6 +133,11 @@ package final class LiveBoundary: HostBoundary, Sendable {
     /// Asks for the run's end, not before a virtual time. From any thread.
     package func requestQuit(due: VirtualTime = 0) {
         quitDue.store(due, ordering: .releasing)
+        wake.signal()
+    }
+    /// Cuts idle time short, for a device that is carried out elsewhere. From any thread.
+    package func nudge() {
+        nudged.store(true, ordering: .releasing)
         wake.signal()
     }
     /// Asks the run loop to come back soon. From any thread.
@@ -232,6 +239,7 @@ package final class LiveBoundary: HostBoundary, Sendable {
             if pace == .free, next != .max { return next }
             let host = elapsed
             if next <= host { return next }
+            if nudged.exchange(false, ordering: .acquiring) { return min(deadline, max(now.time + 1, host)) }
             // Wait for the host's clock to come to `next`, or for news.
             let action = whileWaiting.withLock { $0 }
             wake.wait(nanoseconds: min(next - host, action == nil ? 100_000_000 : 20_000_000))

@@ -1,7 +1,13 @@
 #define _GNU_SOURCE
 #include "CHost.h"
 
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #ifdef __x86_64__
 #include <cpuid.h>
 #include <immintrin.h>
@@ -73,4 +79,86 @@ int chost_sha256(uint32_t *state, const uint8_t *bytes, size_t blocks, const uin
 #else
     return 0;
 #endif
+}
+
+enum { most_descriptors = 16 };
+
+long chost_send_descriptors(int socket, const void *bytes, size_t count, const int *descriptors, size_t number) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int) * most_descriptors)];
+    } control;
+    struct iovec piece = {.iov_base = (void *)bytes, .iov_len = count};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (number > most_descriptors) number = most_descriptors;
+    if (number > 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * number);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * number);
+        memcpy(CMSG_DATA(header), descriptors, sizeof(int) * number);
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+long chost_receive_descriptors(int socket, void *buffer, size_t room, int *descriptors, size_t *number) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int) * most_descriptors)];
+    } control;
+    struct iovec piece = {.iov_base = buffer, .iov_len = room};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    const size_t most = *number;
+    *number = 0;
+    const long count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    if (count < 0) return count;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        const size_t come = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t index = 0; index < come; index++) {
+            int descriptor;
+            memcpy(&descriptor, CMSG_DATA(header) + index * sizeof(int), sizeof descriptor);
+            // What nobody has room for is not kept open.
+            if (*number < most) descriptors[(*number)++] = descriptor;
+            else close(descriptor);
+        }
+    }
+    return count;
+}
+
+int chost_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+
+int chost_watch(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+static void control(int set, int operation, int descriptor, unsigned events) {
+    struct epoll_event event = {.events = events, .data.fd = descriptor};
+    epoll_ctl(set, operation, descriptor, &event);
+}
+
+void chost_watch_add(int set, int descriptor, int once) {
+    control(set, EPOLL_CTL_ADD, descriptor, once ? (unsigned)EPOLLONESHOT : (unsigned)EPOLLIN);
+}
+void chost_watch_arm(int set, int descriptor) { control(set, EPOLL_CTL_MOD, descriptor, EPOLLIN | EPOLLONESHOT); }
+void chost_watch_remove(int set, int descriptor) { control(set, EPOLL_CTL_DEL, descriptor, 0); }
+
+int chost_watch_wait(int set, int milliseconds) {
+    struct epoll_event event;
+    return epoll_wait(set, &event, 1, milliseconds) == 1 ? event.data.fd : -1;
+}
+
+unsigned chost_readable(const int *descriptors, size_t number, uint64_t nanoseconds) {
+    struct pollfd pollers[32];
+    if (number > 32) number = 32;
+    for (size_t index = 0; index < number; index++)
+        pollers[index] = (struct pollfd){.fd = descriptors[index], .events = POLLIN};
+    const struct timespec limit = {.tv_sec = (long)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
+    if (ppoll(pollers, number, &limit, NULL) <= 0) return 0;
+    unsigned readable = 0;
+    for (size_t index = 0; index < number; index++)
+        if (pollers[index].revents != 0) readable |= 1u << index;
+    return readable;
 }

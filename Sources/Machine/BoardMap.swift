@@ -15,6 +15,8 @@ package final class BoardMap {
         package let lane: UInt64
         /// What the index register has selected, such as "01.1 COMMAND"; nil where there is none.
         package let selected: String?
+        /// Number of the region among the device's.
+        package let region: Int
         /// First address and bytes of the region.
         package let base: UInt64
         package let size: UInt64
@@ -38,6 +40,9 @@ package final class BoardMap {
     private var ioAPICIndex: UInt64 = 0
     /// Serial ports whose first two registers are the divisor now: bit 7 of LCR.
     private var hasDivisor: (first: Bool, second: Bool) = (false, false)
+    /// Registers from description files, in the order of their offsets, by device and number of its region: instead of what
+    /// the device declares.
+    package var descriptions: [String: [Int: [RegisterName]]] = [:]
     /// Grows when addresses may mean something else than before.
     package private(set) var generation = 0
 
@@ -63,13 +68,34 @@ package final class BoardMap {
     /// The device itself: one that has never run.
     package func device(_ name: String) -> (any Device)? { bus.devices.first { $0.name == name } }
 
+    /// Where a PCI device is; nil for others.
+    package func address(of name: String) -> PCIAddress? { board?.pciHost.functions.first { $0.function.name == name }?.address }
+    /// A PCI device that the configuration may have or not.
+    package func isInSlot(_ name: String) -> Bool { (address(of: name)?.slot ?? 0) >= PCIDevices.firstSlot }
+
     package func place(_ space: Region.Space, _ address: UInt64) -> Place? {
         guard let target = bus.target(space, address) else { return nil }
         let region = target.device.regions[target.region]
-        let register = region.register(at: target.offset)
+        let register: RegisterName?
+        if let described = descriptions[target.device.name]?[target.region] {
+            register = Self.find(described, target.offset)
+        } else {
+            register = region.register(at: target.offset)
+        }
         return Place(
             device: target.device.name, register: register, lane: register.map { target.offset - $0.offset } ?? 0,
-            selected: selected(space, address), base: region.base, size: region.size)
+            selected: selected(space, address), region: target.region, base: region.base, size: region.size)
+    }
+
+    /// The register that `offset` lies in, of registers in the order of their offsets; of several the last.
+    private static func find(_ registers: [RegisterName], _ offset: UInt64) -> RegisterName? {
+        var (low, high) = (0, registers.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if registers[middle].offset <= offset { low = middle + 1 } else { high = middle }
+        }
+        // Registers that lie on one another do so in few places.
+        return registers[max(low - 8, 0)..<low].last { offset < $0.offset &+ $0.length }
     }
 
     /// What an index register says about an access there; 0 where there is none.

@@ -23,13 +23,27 @@ package final class DevicePlane: HostBoundary {
     private let pins = QueuedPins()
     private let memory = ForwardingDMA()
     package let board: PCBoard
-    private var now = Moment(position: 0, time: 0)
+    /// The last moment that the machine has told.
+    package private(set) var now = Moment(position: 0, time: 0)
     /// Instructions between looks at the host's clock.
     private static let slice: Position = 20_000
+    /// There are devices that are carried out elsewhere.
+    private let hasLinks: Bool
+    /// Where they were last heard, and whether the CPU has accessed something since.
+    private var polled: Position = 0
+    private var isPollDue = true
+    /// The moment at which nothing more comes in.
+    private var drained = Moment(position: .max, time: .max)
 
-    /// - Parameter host: the door between the devices and the host.
+    /// - Parameters:
+    ///   - links: to the configuration's foreign devices.
+    ///   - threading: PCI devices get threads of their own.
+    ///   - substitutes: instead of PCI devices of these names.
+    ///   - host: the door between the devices and the host.
     package init(
-        configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, media: [DiskImage] = [], host: LiveBoundary
+        configuration: PCConfiguration, memoryMap: MemoryMap, clock: Clock, media: [DiskImage] = [],
+        links: [any ForeignDeviceLink] = [], threading: DeviceThreading? = nil,
+        substitutes: [String: any ForeignDeviceLink] = [:], host: LiveBoundary
     ) {
         self.host = host
         self.clock = clock
@@ -37,12 +51,18 @@ package final class DevicePlane: HostBoundary {
         let channels = ChannelTable(host)
         board = PCBoard(
             bus: bus, scheduler: scheduler, pins: pins, memory: memory, memoryMap: memoryMap,
-            configuration: configuration, media: media, channel: channels.channel)
+            configuration: configuration, media: media, links: links, threading: threading,
+            substitutes: substitutes, channel: channels.channel)
+        hasLinks = !board.links.isEmpty
+        for link in board.links { link.start { host.nudge() } }
         channels.now = { [unowned self] in now }
         pins.reset = { [unowned self] in board.reset() }
         board.reset()
         pins.queue = []
     }
+
+    /// The run has ended.
+    package func finish() { board.finish() }
 
     /// Where bus masters reach RAM. Set before the run, with the recording in between if there is one.
     package var insideMemory: (any InsideMemory)? {
@@ -65,7 +85,7 @@ package final class DevicePlane: HostBoundary {
     }
 
     package func horizon(after now: Moment) -> Position {
-        let next = host.horizon(after: now)
+        let next = !hasLinks ? host.horizon(after: now) : min(host.horizon(after: now), now.position + Self.slice)
         switch clock {
         case .host: return min(next, now.position + Self.slice)
         case .virtual:
@@ -75,6 +95,12 @@ package final class DevicePlane: HostBoundary {
             return min(next, now.position + max(left / unit + (left % unit == 0 ? 0 : 1), 1))
         }
     }
+    /// Accesses by device, counted where they arrive and by nothing that the trace uses, to compare it with; nil: not counted.
+    package var accessCounts: [String: UInt64]?
+    private func count(_ space: Region.Space, _ address: UInt64) {
+        if accessCounts != nil { accessCounts?[bus.target(space, address)?.device.name ?? "-", default: 0] += 1 }
+    }
+
     /// The machine's clock shift, for horizons.
     package var shift: UInt8 = 3
 
@@ -82,8 +108,21 @@ package final class DevicePlane: HostBoundary {
         if let input = pins.take() { return TimedInput(input, at: now) }
         synchronise(now)
         scheduler.fireDue()
+        if hasLinks { poll(now) }
         try drainHost(now)
-        return pins.take().map { TimedInput($0, at: now) }
+        if let input = pins.take() { return TimedInput(input, at: now) }
+        drained = now
+        return nil
+    }
+
+    /// Hears devices that are carried out elsewhere. They come in before anything else happens at a moment, or later: so
+    /// position and time alone say where it belongs.
+    private func poll(_ now: Moment) {
+        if now.position == drained.position, now.time == drained.time { return }
+        if !isPollDue, now.position &- polled < Self.slice / 4 { return }
+        polled = now.position
+        isPollDue = false
+        board.pollForeignDevices()
     }
 
     private func drainHost(_ now: Moment) throws(Divergence) {
@@ -102,10 +141,12 @@ package final class DevicePlane: HostBoundary {
         while pins.isEmpty, !host.quitRequested, !host.pause.isRequested, !host.isControlUrgent {
             synchronise(moment)
             scheduler.fireDue()
+            board.pollForeignDevices()
             try drainHost(moment)
             if !pins.isEmpty { break }
+            for link in board.links { link.arm() }
             switch clock {
-            case .virtual: moment.time = try host.idle(at: moment, until: min(scheduler.nextDeadline, deadline))
+            case .virtual: moment.time = try host.idle(at: moment, until: min(nextDeadline(after: moment), deadline))
             case .host:
                 let wait = scheduler.nextDeadline == .max ? 10_000_000 : max(scheduler.nextDeadline &- scheduler.now, 1_000)
                 let before = deviceTime(moment)
@@ -117,15 +158,25 @@ package final class DevicePlane: HostBoundary {
         return max(moment.time, now.time + 1)
     }
 
+    /// When devices have something to do, but not before the next nanosecond.
+    private func nextDeadline(after moment: Moment) -> VirtualTime {
+        hasLinks ? min(scheduler.nextDeadline, max(board.nextForeignDeadline, moment.time + 1)) : scheduler.nextDeadline
+    }
+
     package func endRequested(at now: Moment) -> EndReason? { host.endRequested(at: now) }
 
     package var controlRequested: Bool { host.controlRequested }
 
     package func ask(_ question: Question, at now: Moment) throws(Divergence) -> UInt64 {
         synchronise(now)
+        isPollDue = true
         switch question {
-        case .portRead(let port, let width): return bus.read(.port, UInt64(port), width: Int(width))
-        case .memoryRead(let address, let width): return bus.read(.memory, address, width: Int(width))
+        case .portRead(let port, let width):
+            count(.port, UInt64(port))
+            return bus.read(.port, UInt64(port), width: Int(width))
+        case .memoryRead(let address, let width):
+            count(.memory, address)
+            return bus.read(.memory, address, width: Int(width))
         case .interruptAcknowledge: return UInt64(board.localAPIC.acknowledge())
         case .host: return 0
         }
@@ -135,15 +186,20 @@ package final class DevicePlane: HostBoundary {
         port: UInt16, width: UInt8, into buffer: UnsafeMutableRawBufferPointer, at now: Moment
     ) throws(Divergence) -> ImageOrigin? {
         synchronise(now)
+        isPollDue = true
+        count(.port, UInt64(port))
         return bus.readBlock(UInt64(port), width: Int(width), into: buffer)
     }
 
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
         synchronise(now)
+        isPollDue = true
         switch effect {
         case .portWrite(let port, let width, let value):
+            count(.port, UInt64(port))
             bus.write(.port, UInt64(port), width: Int(width), value: value)
         case .memoryWrite(let address, let width, let value):
+            count(.memory, address)
             bus.write(.memory, address, width: Int(width), value: value)
         case .host: break
         }

@@ -41,10 +41,14 @@ package final class PCBoard {
     ///   - memory: guest RAM for bus masters.
     ///   - configuration: what the board has. With firmware, that sets the chips up; without, they are left as it does.
     ///   - media: the drives' images.
+    ///   - links: to the configuration's foreign devices; without them nobody is there.
+    ///   - threading: PCI devices that can have one get a thread of their own.
+    ///   - substitutes: instead of PCI devices of these names.
     ///   - channel: the way to the backend of each channel.
     package init(
         bus: Bus, scheduler: Scheduler, pins: any CPUPins, memory: any DMAPort, memoryMap: MemoryMap,
-        configuration: PCConfiguration, media: [DiskImage] = [], channel: (Channel) -> any HostChannel
+        configuration: PCConfiguration, media: [DiskImage] = [], links: [any ForeignDeviceLink] = [],
+        threading: DeviceThreading? = nil, substitutes: [String: any ForeignDeviceLink] = [:], channel: (Channel) -> any HostChannel
     ) {
         self.bus = bus
         self.scheduler = scheduler
@@ -89,7 +93,7 @@ package final class PCBoard {
         let floppies = DriveInterface.floppy.numbers.map { number in media.first { Int($0.number) == number } }
         let floppy = FloppyController(media: floppies, irq: isa(6), dma: dma, scheduler: scheduler)
         let pciDevices = PCIDevices(
-            configuration, media: media, host: pciHost, piix3: piix3, messages: localAPIC,
+            configuration, media: media, links: links, threading: threading, substitutes: substitutes, host: pciHost, piix3: piix3, messages: localAPIC,
             memory: { [masters] in BusMasterPort($0, memory, masters) },
             scheduler: scheduler, channel: channel)
         self.pciDevices = pciDevices
@@ -164,6 +168,18 @@ package final class PCBoard {
         }
         ide.enableAsFirmwareDoes()
         pciHost.updateMappings()
+    }
+
+    /// The ways to devices that are carried out elsewhere.
+    package var links: [any ForeignDeviceLink] { pciDevices.links }
+    /// When the next of them has something to do; `.max`: that is not known.
+    package var nextForeignDeadline: VirtualTime { pciDevices.links.reduce(.max) { min($0, $1.nextDue) } }
+    /// The machine has ended: whatever is carried out elsewhere ends too.
+    package func finish() { pciDevices.finish() }
+
+    /// Lets devices that are carried out elsewhere do what they want by themselves. Between two instructions.
+    package func pollForeignDevices() {
+        for function in pciDevices.foreign { function.poll() }
     }
 
     /// Lets `deliver` see USB transfers, as records of usbmon; false: there is no controller.

@@ -1,4 +1,5 @@
 import Boundary
+import Devices
 import MachineState
 
 /// What a PC is made of. Part of every recording's header.
@@ -28,6 +29,8 @@ package struct PCConfiguration: Sendable, Equatable {
     /// At most four, on the channels net0...net3.
     package var networkCards: [NetworkCardSettings] = []
     package var usb = USBSettings()
+    /// Devices that are carried out elsewhere; only at the devices cut.
+    package var foreignDevices: [ForeignDeviceSettings] = []
 
     package init() {}
 }

@@ -8,25 +8,37 @@ final class PCIDevices {
     private(set) var functions: [any PCIFunction] = []
     /// What is told of failures of the host's files, by drive number.
     private var drives: [Int: any HostReceiver] = [:]
-    private(set) var console: VirtioConsole?
+    private(set) var console: (any HostReceiver)?
     /// In the order of their channels.
-    private(set) var networkCards: [any NetworkCard] = []
+    private(set) var networkCards: [any HostReceiver] = []
     /// What gets the input of USB devices, in the order of their channels.
     private(set) var usbReceivers: [any HostReceiver] = []
     private(set) var xhci: XHCI?
     private(set) var sound: AC97?
+    /// What is carried out elsewhere.
+    private(set) var foreign: [ForeignFunction] = []
+    /// The ways there.
+    private(set) var links: [any ForeignDeviceLink] = []
+    private var threads: [DeviceThread] = []
+    /// Devices get threads of their own.
+    private let threading: DeviceThreading?
+    /// What is carried out elsewhere instead of by its model, by name.
+    private let substitutes: [String: any ForeignDeviceLink]
     private let piix3: PIIX3
     private let host: PCIHost
     private let messages: any MessageSink
     /// A device's own way to RAM, by its name.
     private let memory: (String) -> BusMasterPort
     private let scheduler: Scheduler
-    private static let firstSlot = 4
+    static let firstSlot = 4
 
     init(
-        _ configuration: PCConfiguration, media: [DiskImage], host: PCIHost, piix3: PIIX3, messages: any MessageSink,
+        _ configuration: PCConfiguration, media: [DiskImage], links: [any ForeignDeviceLink], threading: DeviceThreading?,
+        substitutes: [String: any ForeignDeviceLink], host: PCIHost, piix3: PIIX3, messages: any MessageSink,
         memory: @escaping (String) -> BusMasterPort, scheduler: Scheduler, channel: (Channel) -> any HostChannel
     ) {
+        self.threading = threading
+        self.substitutes = substitutes
         self.host = host
         self.piix3 = piix3
         self.messages = messages
@@ -35,19 +47,22 @@ final class PCIDevices {
         addAHCI(configuration, media)
         for drive in configuration.drives where drive.interface == .virtio || drive.interface == .virtioLegacy {
             guard let medium = media.first(where: { Int($0.number) == drive.number }) else { continue }
+            let place = place([])
             let block = VirtioBlock(medium: medium, serial: drive.serial)
-            drives[drive.number] = block
-            block.transport = addVirtio(block, isModern: drive.interface == .virtio)
+            drives[drive.number] = place.receiver(block)
+            addVirtio(block, place, isModern: drive.interface == .virtio) { block.transport = $0 }
         }
         for device in configuration.devices {
             switch device {
             case .virtioEntropy:
-                let entropy = VirtioEntropy(channel: channel(.entropy))
-                entropy.transport = addVirtio(entropy)
+                let place = place([(.entropy, channel(.entropy))])
+                let entropy = VirtioEntropy(channel: place.channels[0])
+                addVirtio(entropy, place) { entropy.transport = $0 }
             case .virtioConsole:
-                let console = VirtioConsole(channel: channel(.virtioConsole))
-                console.transport = addVirtio(console)
-                self.console = console
+                let place = place([(.virtioConsole, channel(.virtioConsole))])
+                let console = VirtioConsole(channel: place.channels[0])
+                self.console = place.receiver(console)
+                addVirtio(console, place) { console.transport = $0 }
             case .ac97:
                 let slot = nextSlot
                 let port = memory("ac97")
@@ -55,33 +70,101 @@ final class PCIDevices {
                 let card = AC97(
                     name: "ac97", irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: port,
                     scheduler: scheduler, channel: channel(.audio))
-                functions.append(card)
                 sound = card
+                insert(card)
             }
         }
         for (card, host) in zip(configuration.networkCards, Channel.network) {
             switch card.model {
             case .virtio:
-                let network = VirtioNetwork(address: card.address, channel: channel(host))
-                network.transport = addVirtio(network)
-                networkCards.append(network)
+                let place = place([(host, channel(host))])
+                let network = VirtioNetwork(address: card.address, channel: place.channels[0])
+                networkCards.append(place.receiver(network))
+                addVirtio(network, place) { network.transport = $0 }
             case .e1000, .rtl8139:
-                let slot = nextSlot
-                let name = "\(card.model.rawValue)-\(slot)"
-                let port = memory(name)
+                let place = place([(host, channel(host))])
+                let name = "\(card.model.rawValue)-\(nextSlot)"
+                let port = place.memory(name)
                 port.request = { "a frame" }
-                let irq = IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1))
                 let network: any PCIFunction & NetworkCard =
                     card.model == .e1000
                     ? E1000(
-                        name: name, address: card.address, irq: irq, memory: port, scheduler: scheduler, channel: channel(host))
+                        name: name, address: card.address, irq: place.irq, memory: port, scheduler: place.scheduler,
+                        channel: place.channels[0])
                     : RTL8139(
-                        name: name, address: card.address, irq: irq, memory: port, scheduler: scheduler, channel: channel(host))
-                functions.append(network)
-                networkCards.append(network)
+                        name: name, address: card.address, irq: place.irq, memory: port, scheduler: place.scheduler,
+                        channel: place.channels[0])
+                networkCards.append(place.receiver(network))
+                add(network, place)
             }
         }
         addUSB(configuration, media, channel)
+        for (number, settings) in configuration.foreignDevices.enumerated() {
+            add("vfio\(nextSlot)", settings, number < links.count ? links[number] : nil)
+        }
+    }
+
+    /// A device that is carried out elsewhere, in the next slot.
+    private func add(_ name: String, _ settings: ForeignDeviceSettings, _ link: (any ForeignDeviceLink)?) {
+        let function = ForeignFunction(
+            name: name, settings: settings, irq: nextPin, messages: messages, memory: memory(name), link: link)
+        functions.append(function)
+        foreign.append(function)
+        if let link { links.append(link) }
+    }
+
+    /// What a device in the next slot is connected to: the board, or a thread of its own.
+    private struct Place {
+        let irq: IRQLine
+        let messages: any MessageSink
+        let memory: (String) -> BusMasterPort
+        let scheduler: Scheduler
+        let channels: [any HostChannel]
+        /// The real channels.
+        let outlets: [any HostChannel]
+        let thread: DeviceThread?
+
+        /// Whoever gives a device its input gives it here.
+        func receiver(_ receiver: any HostReceiver) -> any HostReceiver { thread?.receiver(receiver) ?? receiver }
+    }
+
+    private func place(_ channels: [(channel: Channel, outlet: any HostChannel)]) -> Place {
+        let outlets = channels.map(\.outlet)
+        guard let threading, let thread = try? DeviceThread(threading) else {
+            return Place(
+                irq: nextPin, messages: messages, memory: memory, scheduler: scheduler, channels: outlets, outlets: outlets, thread: nil)
+        }
+        let server = thread.server
+        return Place(
+            irq: IRQLine(server, 0), messages: server, memory: { BusMasterPort($0, server, BusMasters()) }, scheduler: server.scheduler,
+            channels: channels.enumerated().map { thread.channel($0, $1.channel) }, outlets: outlets, thread: thread)
+    }
+
+    /// Puts a device that was made for the board into the next slot.
+    private func insert(_ function: any PCIFunction) {
+        if let link = substitutes[function.name], let settings = ForeignDeviceSettings(of: function) {
+            add(function.name, settings, link)
+        } else {
+            functions.append(function)
+        }
+    }
+
+    /// Puts a device that was made for `place` into the next slot.
+    private func add(_ function: any PCIFunction, _ place: Place) {
+        guard let thread = place.thread else { return insert(function) }
+        do {
+            let client = try thread.start(function, outlets: place.outlets)
+            threads.append(thread)
+            add(function.name, client.settings, client)
+        } catch {
+            threading?.report("\(function.name) gets no thread: \(error)")
+        }
+    }
+
+    /// The machine has ended: no thread is at work any more.
+    func finish() {
+        for link in links { link.close() }
+        for thread in threads { thread.finish() }
     }
 
     private func addUSB(_ configuration: PCConfiguration, _ media: [DiskImage], _ channel: (Channel) -> any HostChannel) {
@@ -115,24 +198,23 @@ final class PCIDevices {
         let controller = XHCI(
             name: "xhci", devices: devices, irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages,
             memory: port, scheduler: scheduler)
-        functions.append(controller)
         xhci = controller
+        insert(controller)
     }
 
     private func addAHCI(_ configuration: PCConfiguration, _ media: [DiskImage]) {
         let disks = configuration.drives.filter { $0.interface == .ahci }
         if disks.isEmpty { return }
-        let slot = nextSlot
+        let place = place([])
         let numbers = Array(DriveInterface.ahci.numbers)
-        let port = memory("ahci")
+        let port = place.memory("ahci")
         let controller = AHCI(
             name: "ahci", media: numbers.map { number in media.first { Int($0.number) == number } },
             serials: numbers.map { number in disks.first { $0.number == number }?.serial ?? "" },
-            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: port,
-            scheduler: scheduler)
+            irq: place.irq, messages: place.messages, memory: port, scheduler: place.scheduler)
         port.request = { [unowned controller] in controller.request }
-        functions.append(controller)
-        for (port, number) in numbers.enumerated() { drives[number] = AHCIFailure(port: controller.ports[port]) }
+        for (port, number) in numbers.enumerated() { drives[number] = place.receiver(AHCIFailure(port: controller.ports[port])) }
+        add(controller, place)
     }
 
     private final class AHCIFailure: HostReceiver {
@@ -142,17 +224,20 @@ final class PCIDevices {
     }
 
     private var nextSlot: Int { Self.firstSlot + functions.count }
+    private var nextPin: IRQLine { IRQLine(piix3, PCIAddress(slot: nextSlot).interruptInput(pin: 1)) }
 
-    private func addVirtio(_ function: any VirtioFunction, isModern: Bool = true) -> VirtioPCI {
-        let slot = nextSlot
-        let port = memory("virtio\(slot)")
+    /// Puts a virtio device that was made for `place` into the next slot. `join` tells it of its transport.
+    private func addVirtio(
+        _ function: any VirtioFunction, _ place: Place, isModern: Bool = true, _ join: (VirtioPCI) -> Void
+    ) {
+        let name = "virtio\(nextSlot)"
+        let port = place.memory(name)
         let device = VirtioPCI(
-            name: "virtio\(slot)", function: function,
-            irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages, memory: port,
-            scheduler: scheduler, isModern: isModern)
+            name: name, function: function, irq: place.irq, messages: place.messages, memory: port, scheduler: place.scheduler,
+            isModern: isModern)
         port.request = { [unowned device] in device.request }
-        functions.append(device)
-        return device
+        join(device)
+        add(device, place)
     }
 
     /// Plugs the functions in: after they are on the bus.

@@ -7,6 +7,13 @@ extension PCMachine: DebugTarget {
     private static let long = "i386:x86-64"
     private static let protected = "i386"
 
+    /// The linear address of the top of the stack.
+    package var stackPointer: UInt64 {
+        let state = cpu.state.pointee
+        let isLong = state.efer & EFER.lma != 0
+        return state.core.registers[4] &+ (isLong ? 0 : state.segments[2].base)
+    }
+
     package var architectures: [String] { [Self.long, Self.protected] }
     package var architectureNow: String {
         cpu.state.pointee.efer & EFER.lma != 0 ? Self.long : Self.protected

@@ -40,7 +40,7 @@ package final class LogWriter {
 
     package var path: String { file.path }
     /// Chunks that have been closed.
-    var chunkCount: Int { chunks.count }
+    package var chunkCount: Int { chunks.count }
 
     package func append(_ event: LogEvent) {
         if failure != nil { return }

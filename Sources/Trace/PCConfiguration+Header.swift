@@ -1,3 +1,4 @@
+import Devices
 import Machine
 import Replay
 
@@ -39,6 +40,10 @@ extension PCConfiguration {
             throw LogError("\(recording): needs USB devices that this version does not have: \(header.setting("usb") ?? "")")
         }
         self.usb = usb
+        guard let foreign = [ForeignDeviceSettings](text: header.setting("foreign") ?? "") else {
+            throw LogError("\(recording): the description of a device in another process is damaged")
+        }
+        foreignDevices = foreign
         if header.image("bios") != nil { firmware = FirmwareSettings() }
     }
 }

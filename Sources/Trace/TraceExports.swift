@@ -232,10 +232,13 @@ package struct ValueChangeDump {
                 generation = trace.siteGeneration
                 siteWires = []
             }
-            while siteWires.count <= item.site {
-                let site = trace.sites[siteWires.count]
+            // Sites of devices that are not wanted have no wires.
+            while siteWires.count <= item.site { siteWires.append(-1) }
+            if siteWires[item.site] < 0 {
+                let site = trace.sites[item.site]
                 let register = site.register ?? "0x" + String(site.address, radix: 16)
-                siteWires.append(number(site.device, register + (site.isWrite ? "_w" : "_r") + String(site.width * 8), site.width * 8))
+                siteWires[item.site] = number(
+                    site.device, register + (site.isWrite ? "_w" : "_r") + String(site.width * 8), site.width * 8)
             }
             if event.kind == .portBlock || event.kind == .portImage { return nil }
             return (siteWires[item.site], event.value)

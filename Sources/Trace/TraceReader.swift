@@ -191,7 +191,7 @@ package final class TraceReader {
             TraceSite(
                 kind: event.kind, address: event.address, width: Int(key.width), pc: event.pc, device: place?.device ?? "-",
                 register: place?.name(isWrite: isWrite), description: place?.lane == 0 && place?.selected == nil ? place?.register : nil,
-                contents: place?.register?.contents ?? .value, base: place?.base ?? 0, size: place?.size ?? 0, symbol: symbols.name(event.pc)))
+                contents: place?.register?.contents ?? .value, region: place?.region ?? 0, base: place?.base ?? 0, size: place?.size ?? 0, symbol: symbols.name(event.pc)))
         numbers[key] = sites.count - 1
         return sites.count - 1
     }

@@ -40,6 +40,8 @@ package struct TraceSite: Sendable {
     package let description: RegisterName?
     /// What the register's value depends on.
     package let contents: RegisterName.Contents
+    /// Number of the region among the device's.
+    package let region: Int
     /// First address of the device's region, and its bytes.
     package let base: UInt64
     package let size: UInt64

@@ -1,3 +1,4 @@
+import Machine
 import MachineState
 import Replay
 
@@ -130,9 +131,19 @@ package final class TraceText {
             }
         case .nmi: buffer.append("irq NMI")
         case .frame:
-            buffer.append(event.width == 0 ? "frame in, net" : "frame out, net")
-            buffer.append(decimal: event.address &- 14)
-            buffer.append(UInt8(ascii: " "))
+            // Notes for those who export the log.
+            let channel = Channel(rawValue: UInt16(truncatingIfNeeded: event.address))
+            if event.address == UInt64(USBSettings.captureSource) {
+                buffer.append("usbmon record ")
+            } else if let channel, Channel.network.contains(channel) {
+                buffer.append(event.width == 0 ? "frame in, " : "frame out, ")
+                buffer.append(text: channel.name)
+                buffer.append(UInt8(ascii: " "))
+            } else {
+                buffer.append("note of ")
+                buffer.append(text: channel?.name ?? "a channel")
+                buffer.append(UInt8(ascii: " "))
+            }
             buffer.append(decimal: UInt64(event.bytes.count))
             buffer.append(" bytes ")
             appendPayload(event.bytes, to: &buffer)

@@ -12,6 +12,7 @@ struct CutCommand: ParsableCommand {
         discussion: """
             For bug reports and tests: all commands work with it. Kernel and initial RAM disk are not in it, but what of them was in
             memory is. It can be replayed by versions of this program whose machine has the same state.
+            With --device only what that device and its driver say to each other is kept, and interrupts: for trace and diff.
             """)
 
     @Argument(help: "The recording.")
@@ -20,6 +21,8 @@ struct CutCommand: ParsableCommand {
     var from: UInt64
     @Option(help: ArgumentHelp("Where it ends; without it, where the recording does.", valueName: "position"))
     var to: UInt64?
+    @Option(help: ArgumentHelp("Keep only this device, by its name in the trace; as often as wanted. The part cannot be replayed.", valueName: "name"))
+    var device: [String] = []
     @Option(name: .shortAndLong, help: ArgumentHelp("The new recording.", valueName: "file"))
     var output: String
     @OptionGroup var travel: TravelOptions
@@ -28,6 +31,7 @@ struct CutCommand: ParsableCommand {
 
     func run() throws {
         if let to, to <= from { throw UserError("--to \(to): is not behind --from \(from)") }
+        if !device.isEmpty { return try cutDevices() }
         let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
         // The beginning is an image like kernel and disks, and so is the new recording packed: from two files that go again.
         let snapshotPath = output + ".snapshot"
@@ -77,6 +81,57 @@ struct CutCommand: ParsableCommand {
         Message.say(
             "\(output): from position \(start.position) to \(timeline.place.position), \(session.door.eventNumber - first) events, "
                 + "\(Message.fileSize(output)) bytes")
+    }
+
+    /// What some devices and their drivers say to each other. Nothing is replayed for it.
+    private func cutDevices() throws {
+        if Message.sameFile(file, output) { throw UserError("\(output): is the recording itself") }
+        let trace = try TraceReader(path: file)
+        let names = trace.map.deviceNames
+        for name in device where !names.contains(name) {
+            throw UserError("--device \(name): there is no such device; there are \(names.sorted().joined(separator: ", "))")
+        }
+        var filter = TraceFilter()
+        filter.kinds = Set(TraceKind.allCases)
+        filter.from = from
+        filter.to = to ?? .max
+        var header = trace.reader.header
+        header.images = []
+        header.settings.removeAll { [TraceReader.setUpSetting, "cut.from", ReplaySession.partSetting].contains($0.name) }
+        header.settings += [
+            LogHeader.Setting("cut.from", String(from)), LogHeader.Setting(ReplaySession.partSetting, device.joined(separator: ",")),
+            LogHeader.Setting(TraceReader.setUpSetting, try trace.setUp(before: from)),
+        ]
+        let writer = try LogWriter(path: output, header: header)
+        var count = 0
+        // Each chunk can be read without the others: who a bus master is, is said again.
+        var noted: (text: String, chunk: Int)?
+        try trace.forEach(filter) { item in
+            switch TraceKind(item.event.kind) {
+            case .pio, .mmio:
+                // Where devices are is said to the host bridge.
+                let name = trace.sites[item.site].device
+                guard device.contains(name) || name == "pci" else { return true }
+            case .dma:
+                guard let master = item.master, device.contains(master.device) else { return true }
+                while noted?.text != master.text || noted?.chunk != writer.chunkCount, writer.failure == nil {
+                    noted = (master.text, writer.chunkCount)
+                    var note = LogEvent(.busMaster, position: item.event.position)
+                    note.skipped = item.event.skipped
+                    note.within = item.event.within
+                    note.bytes = Array(master.text.utf8)
+                    writer.append(note)
+                }
+            case .irq: break
+            case .other: guard item.event.kind == .end || item.event.kind == .reset else { return true }
+            }
+            writer.append(item.event)
+            count += 1
+            return writer.failure == nil
+        }
+        writer.finish()
+        if let failure = writer.failure { throw failure }
+        Message.say("\(output): \(count) events of \(device.joined(separator: ", ")), \(Message.fileSize(output)) bytes")
     }
 
     /// To a place before which nothing has been delivered at its position: a recording can begin and end there.

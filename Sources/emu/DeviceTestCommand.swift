@@ -23,6 +23,9 @@ struct DeviceTestCommand: ParsableCommand {
 
     func run() throws {
         let trace = try TraceReader(path: file)
+        if let names = trace.reader.header.setting(ReplaySession.partSetting) {
+            throw UserError("\(file): has only what \(names) and its driver say to each other: the devices' other input is missing")
+        }
         let setup = try MachineSetup(header: trace.reader.header, recording: file, replacements: images.replacements)
         let names = trace.map.deviceNames + ["interrupts", "DMA", "clock"]
         for name in device where !names.contains(name) {

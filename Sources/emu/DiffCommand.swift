@@ -18,6 +18,7 @@ struct DiffCommand: ParsableCommand {
     var second: String
     @OptionGroup var part: TraceOptions
     @OptionGroup var symbols: SymbolOptions
+    @OptionGroup var registers: RegisterOptions
     @Option(help: ArgumentHelp("The same for the second recording, if its code is another.", valueName: "file"))
     var symbolsSecond: [String] = []
     @Option(help: "The most differences to show of each device.")
@@ -27,8 +28,9 @@ struct DiffCommand: ParsableCommand {
         let table = try symbols.table()
         var other = SymbolTable()
         for path in symbolsSecond { other.merge(try SymbolTable(path: path)) }
-        let a = try Side(first, part, table, symbols.symbols)
-        let b = try Side(second, part, symbolsSecond.isEmpty ? table : other, symbolsSecond.isEmpty ? symbols.symbols : symbolsSecond)
+        let a = try Side(first, part, registers, table, symbols.symbols)
+        let b = try Side(
+            second, part, registers, symbolsSecond.isEmpty ? table : other, symbolsSecond.isEmpty ? symbols.symbols : symbolsSecond)
         let names = Set(a.steps.devices.keys).union(b.steps.devices.keys).sorted()
         var differences: [TraceDifference] = []
         for name in names {
@@ -65,10 +67,13 @@ struct DiffCommand: ParsableCommand {
         private var lines: [UInt64: String] = [:]
         private var saidWhatIsMissing = false
 
-        init(_ file: String, _ part: TraceOptions, _ symbols: SymbolTable, _ sources: [String]) throws {
+        init(
+            _ file: String, _ part: TraceOptions, _ registers: RegisterOptions, _ symbols: SymbolTable, _ sources: [String]
+        ) throws {
             self.file = file
             self.sources = sources
             trace = try TraceReader(path: file, symbols: symbols)
+            try registers.apply(to: trace)
             steps = try TraceSteps(trace, part.filter(trace))
         }
 
@@ -94,7 +99,7 @@ struct DiffCommand: ParsableCommand {
             for path in sources where text.isEmpty {
                 let process = Process()
                 process.executableURL = URL(fileURLWithPath: "/usr/bin/addr2line")
-                // With functions that were inlined there: the last line is in the function itself.
+                // The line itself, then where that function was inlined, and so on: an accessor's line alone says little.
                 process.arguments = ["-i", "-e", path, "0x" + String(pc, radix: 16)]
                 let output = Pipe()
                 process.standardOutput = output
@@ -106,8 +111,8 @@ struct DiffCommand: ParsableCommand {
                 }
                 let answer = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
                 process.waitUntilExit()
-                let line = answer.split(separator: "\n").last.map { String($0) } ?? "??"
-                if !line.hasPrefix("??") { text = " at \(line)" }
+                let lines = answer.split(separator: "\n").filter { !$0.hasPrefix("??") && !$0.hasSuffix(":?") }
+                if !lines.isEmpty { text = " at " + lines.joined(separator: ", called at ") }
             }
             lines[pc] = text
             return text

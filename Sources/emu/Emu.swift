@@ -27,7 +27,7 @@ struct Emu: ParsableCommand {
             RunCommand.self, ReplayCommand.self, VerifyCommand.self, InfoCommand.self, LogCommand.self,
             IndexCommand.self, QueryCommand.self, WhoWroteCommand.self, DebugCommand.self, BenchCommand.self,
             ScreenshotCommand.self, MovieCommand.self, ExportCommand.self, DevicesCommand.self, OverlayCommand.self,
-            TraceCommand.self, DiffCommand.self, ConvertCommand.self, DeviceTestCommand.self, PackCommand.self, CutCommand.self,
+            VFIOUserDeviceCommand.self, TraceCommand.self, DiffCommand.self, ConvertCommand.self, DeviceTestCommand.self, DriverTestCommand.self, PackCommand.self, CutCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

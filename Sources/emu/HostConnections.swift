@@ -1,12 +1,13 @@
 import ArgumentParser
 import Boundary
+import Devices
 import Machine
 import Passthrough
 
 /// Options about devices that a machine may have or not, and about where channels lead.
 struct DeviceOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("A device: virtio-rng, virtio-console or ac97. More than once for more.", valueName: "name"))
-    var device: [OptionalDevice] = []
+    @Option(help: ArgumentHelp("A device: virtio-rng, virtio-console, ac97, or vfio-user:SOCKET for a PCI device in another process (with --boundary=devices). More than once for more.", valueName: "name"))
+    var device: [DeviceOption] = []
     @Option(help: ArgumentHelp("The second serial port: file:PATH, pty, tcp:HOST:PORT, unix:PATH or none.", valueName: "backend"))
     var serial2 = SerialOption.none
     @Option(help: ArgumentHelp("What the guest prints on the parallel port goes to this file.", valueName: "file"))
@@ -16,15 +17,48 @@ struct DeviceOptions: ParsableArguments {
 
     func validate() throws {
         for (index, name) in device.enumerated() where device[..<index].contains(name) {
-            throw ValidationError("--device \(name.rawValue) can be given once")
+            throw ValidationError("--device \(name.text) can be given once")
         }
-        if virtioConsole != .none, !device.contains(.virtioConsole) {
+        if virtioConsole != .none, !device.contains(.model(.virtioConsole)) {
             throw ValidationError("--virtio-console needs --device virtio-console")
         }
+        if foreign.count > [ForeignDeviceSettings].most {
+            throw ValidationError("--device vfio-user:… can be given \([ForeignDeviceSettings].most) times at most")
+        }
+    }
+
+    /// Devices that this program has.
+    var models: [OptionalDevice] {
+        device.compactMap { if case .model(let model) = $0 { model } else { nil } }
+    }
+    /// Sockets of devices in other processes.
+    var foreign: [String] {
+        device.compactMap { if case .vfioUser(let path) = $0 { path } else { nil } }
     }
 }
 
-extension OptionalDevice: ExpressibleByArgument {}
+/// `--device NAME`.
+enum DeviceOption: ExpressibleByArgument, Equatable {
+    case model(OptionalDevice)
+    case vfioUser(String)
+
+    init?(argument: String) {
+        if let model = OptionalDevice(rawValue: argument) {
+            self = .model(model)
+        } else if argument.hasPrefix("vfio-user:"), argument.count > 10 {
+            self = .vfioUser(String(argument.dropFirst(10)))
+        } else {
+            return nil
+        }
+    }
+
+    var text: String {
+        switch self {
+        case .model(let model): model.rawValue
+        case .vfioUser(let path): "vfio-user:\(path)"
+        }
+    }
+}
 
 /// Joins channels and what they lead to on the host, for every live run.
 enum HostConnections {

@@ -1,4 +1,5 @@
 import Boundary
+import Devices
 import Foundation
 import Machine
 import MachineState
@@ -125,8 +126,15 @@ struct MachineSetup {
                 LogHeader.Setting("boot", String(configuration.firmware?.bootOrder ?? 0, radix: 16)),
             ] + (cards.isEmpty ? [] : [LogHeader.Setting("net", cards.text)])
                 + (usb.isEmpty ? [] : [LogHeader.Setting("usb", usb)])
+                + (configuration.foreignDevices.isEmpty ? [] : [LogHeader.Setting("foreign", configuration.foreignDevices.text)])
                 + byDrive("formats") { $0.format == "raw" ? nil : $0.format }
                 + byDrive("logged") { $0.image.isLogged ? "\($0.image.size)\($0.image.isWritten ? "w" : "")" : nil }, images: images)
+    }
+
+    /// Another file in the place of a recorded one: `role` is the kernel or the initial RAM disk.
+    mutating func replace(_ role: String, _ path: String) throws {
+        files.removeAll { $0.image.role == role }
+        files.append(try Self.read(role, path))
     }
 
     /// Where a recording that was cut out of another one begins; nil for power-on.

@@ -14,11 +14,17 @@ struct ReplaySession {
     let machine: PCMachine
     private let hostFailures: Failures
 
+    /// The header's setting that says which devices a recording has alone: it can be looked at, but not replayed.
+    static let partSetting = "devices-only"
+
     /// What the host's files failed with: a replay cannot go on then.
     private final class Failures { var text: String? }
 
     init(file: String, replacements: [String: String], engine: EngineKind) throws {
         reader = try LogReader(path: file)
+        if let names = reader.header.setting(Self.partSetting) {
+            throw UserError("\(file): has only what \(names) and its driver say to each other: for trace and diff, not for a replay")
+        }
         let setup = try MachineSetup(header: reader.header, recording: file, replacements: replacements)
         door = ReplayBoundary(reader: reader, names: EventText.place)
         let media = setup.media

@@ -5,6 +5,7 @@ import Machine
 import MachineState
 import Passthrough
 import Replay
+import VFIOUser
 
 /// `emu run`, the default: boots a machine, and records it if asked to.
 struct RunCommand: ParsableCommand {
@@ -51,6 +52,8 @@ struct RunCommand: ParsableCommand {
     var script: String?
     @Option(help: "At the devices boundary: what the devices take for time.")
     var deviceClock = DeviceClock.virtual
+    @Flag(help: "At the devices boundary: disk controllers, network cards and virtio devices run on threads of their own, with the host's clock.")
+    var deviceThreads = false
     @Option(help: "How idle time passes: with the host's clock, or skipped at once.")
     var pace = PaceOption.realtime
     @Option(help: ArgumentHelp("One instruction takes 2^N ns of virtual time (0 to 10).", valueName: "n"))
@@ -76,6 +79,10 @@ struct RunCommand: ParsableCommand {
         if record != nil, boundary == nil { throw ValidationError("--record needs --boundary=inputs or --boundary=devices") }
         if gdb != nil, until != nil { throw ValidationError("--gdb and --until exclude each other: a debugger can stop anywhere") }
         if record != nil, noRecord { throw ValidationError("--record and --no-record exclude each other") }
+        if !devices.foreign.isEmpty, boundary != .devices {
+            throw ValidationError("--device vfio-user:… needs --boundary=devices: what another process does is not inside")
+        }
+        if deviceThreads, boundary != .devices { throw ValidationError("--device-threads needs --boundary=devices") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
         if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
         if kernel == nil, initrd != nil || !append.isEmpty {
@@ -101,7 +108,9 @@ struct RunCommand: ParsableCommand {
         configuration.commandLine = append
         configuration.entersIn32Bits = entry32
         configuration.endsAtReset = !reboot
-        configuration.devices = devices.device
+        configuration.devices = devices.models
+        let links = try foreignDevices()
+        configuration.foreignDevices = links.map(\.settings)
         if sound.isGiven, !configuration.devices.contains(.ac97) { configuration.devices.append(.ac97) }
         configuration.networkCards = network.cards
         configuration.usb = usb.settings
@@ -124,16 +133,19 @@ struct RunCommand: ParsableCommand {
             return (try Script(text: text, name: path), path)
         }
 
-        let live = LiveBoundary(pace: pace == .free ? .free : .realTime)
+        let live = LiveBoundary(pace: pace == .free && links.isEmpty && !deviceThreads ? .free : .realTime)
         for disk in setup.media { report(disk, to: live) }
         defer { for disk in setup.media { disk.finish() } }
         var door: any HostBoundary = live
         var plane: DevicePlane?
+        defer { plane?.finish() }
         if configuration.boundary == .devices {
             let devices = DevicePlane(
                 configuration: configuration, memoryMap: try MemoryMap(size: memory.bytes),
-                clock: deviceClock == .host ? .host : .virtual, media: setup.media, host: live)
+                clock: deviceClock == .host ? .host : .virtual, media: setup.media, links: links,
+                threading: deviceThreads ? try threading(live) : nil, host: live)
             devices.shift = clockShift
+            if engine.stats { devices.accessCounts = [:] }
             plane = devices
             door = devices
         }
@@ -213,6 +225,7 @@ struct RunCommand: ParsableCommand {
         let elapsed = ContinuousClock.now - started
         Terminal.restore()
         engine.report(machine, seconds: elapsed.seconds)
+        for (name, count) in (plane?.accessCounts ?? [:]).sorted(by: { $0.key < $1.key }) { Message.say("accesses to \(name): \(count)") }
         let rate = Double(machine.cpu.position) / elapsed.seconds / 1e6
         Message.say(
             "\(Message.describe(outcome)) after \(machine.cpu.position) instructions, "
@@ -281,13 +294,36 @@ struct RunCommand: ParsableCommand {
             HostConnections.connect(live, .serial1, second)
         }
         if let parallel = devices.parallel { HostConnections.connect(live, .parallel0, try FileBackend(path: parallel, option: "--parallel ")) }
-        if devices.device.contains(.virtioConsole) {
+        if devices.models.contains(.virtioConsole) {
             let console = try devices.virtioConsole.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
             HostConnections.connect(live, .virtioConsole, console)
         }
         let backend = try serial.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
         backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
+    }
+
+    /// Connects to the devices in other processes.
+    private func foreignDevices() throws -> [VFIOUserClient] {
+        let ranges = try MemoryMap(size: memory.bytes).ranges
+        return try devices.foreign.map { path in
+            do {
+                return try VFIOUserClient(try VFIOUserSocket.connect(path), ranges: ranges) {
+                    Message.say("--device vfio-user:\(path): \($0)")
+                }
+            } catch { throw UserError("--device vfio-user:\(path): \(error)") }
+        }
+    }
+
+    /// What devices on threads of their own need.
+    private func threading(_ live: LiveBoundary) throws -> DeviceThreading {
+        DeviceThreading(
+            memoryMap: try MemoryMap(size: memory.bytes),
+            ask: { channel, question in
+                let nowhere = Moment(position: 0, time: 0)
+                return (try? live.ask(.host(source: channel, question: question), at: nowhere)) ?? 0
+            },
+            report: { Message.say($0) })
     }
 
     private func date() throws -> UInt64 {

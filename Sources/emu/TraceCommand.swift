@@ -1,4 +1,5 @@
 import ArgumentParser
+import Devices
 import Foundation
 import MachineState
 import Replay
@@ -20,6 +21,37 @@ struct SymbolOptions: ParsableArguments {
         var table = SymbolTable()
         for path in symbols { table.merge(try SymbolTable(path: path, slide: offset)) }
         return table
+    }
+}
+
+/// Register descriptions for devices without a model.
+struct RegisterOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Names of registers and fields, from a CMSIS-SVD or rnndb XML file: DEVICE[:BAR]=FILE[#PART], PART being a peripheral or domain; as often as there are.", valueName: "description"))
+    var registers: [String] = []
+
+    /// Gives the trace the names.
+    func apply(to trace: TraceReader) throws {
+        for text in registers {
+            guard let equals = text.firstIndex(of: "=") else { throw UserError("--registers \(text): is DEVICE[:BAR]=FILE[#PART]") }
+            let place = text[..<equals].split(separator: ":", omittingEmptySubsequences: false)
+            let file = text[text.index(after: equals)...].split(separator: "#", maxSplits: 1)
+            guard let device = place.first.map(String.init), place.count <= 2, let bar = place.count == 2 ? Int(place[1]) : 0, !file.isEmpty
+            else { throw UserError("--registers \(text): is DEVICE[:BAR]=FILE[#PART]") }
+            let names = trace.map.deviceNames
+            guard names.contains(device) else {
+                throw UserError("--registers \(text): there is no device \(device); there are \(names.sorted().joined(separator: ", "))")
+            }
+            guard let data = FileManager.default.contents(atPath: String(file[0])) else {
+                throw UserError("--registers \(text): there is no such file")
+            }
+            do {
+                let part = try RegisterFile([UInt8](data)).part(file.count > 1 ? String(file[1]) : nil)
+                // Models number their regions as they like.
+                let function = trace.map.device(device) as? any PCIFunction
+                let region = (0..<6).contains(bar) ? function?.configuration.baseAddresses[bar]?.region ?? bar : bar
+                trace.map.descriptions[device, default: [:]][region] = part.registers
+            } catch { throw UserError("--registers \(text): \(error)") }
+        }
     }
 }
 
@@ -88,6 +120,7 @@ struct TraceCommand: ParsableCommand {
     var file: String
     @OptionGroup var part: TraceOptions
     @OptionGroup var symbols: SymbolOptions
+    @OptionGroup var registers: RegisterOptions
     @Option(help: ArgumentHelp("Only lines with this text.", valueName: "text"))
     var grep: String = ""
     @Flag(help: "All bytes of DMA and of blocks, not just the first 16.")
@@ -102,16 +135,26 @@ struct TraceCommand: ParsableCommand {
     var vcd: String?
     @Option(help: ArgumentHelp("Write accesses to devices' memory as Linux's mmiotrace does instead.", valueName: "file"))
     var mmiotrace: String?
+    @Option(help: ArgumentHelp("Write a picture of devices' activity instead: SVG.", valueName: "file"))
+    var svg: String?
+    @Option(help: ArgumentHelp("Each access with its N innermost callers; the recording is replayed for it, up to the last one.", valueName: "n"))
+    var stacks: Int?
+    @OptionGroup var images: ImageOptions
 
     func run() throws {
         let table = try symbols.table()
-        func open() throws -> TraceReader { try TraceReader(path: file, symbols: table) }
+        func open() throws -> TraceReader {
+            let trace = try TraceReader(path: file, symbols: table)
+            try registers.apply(to: trace)
+            return trace
+        }
         let trace = try open()
         let filter = try part.filter(trace)
         if let reason = trace.reader.endsEarly { Message.say("\(file): the recording ends early: \(reason)") }
-        let exports = [sqlite, json, vcd, mmiotrace].compactMap { $0 }
-        if exports.count + (summary ? 1 : 0) > 1 { throw UserError("one of --summary, --sqlite, --json, --vcd and --mmiotrace at a time") }
+        let exports = [sqlite, json, vcd, mmiotrace, svg].compactMap { $0 }
+        if exports.count + (summary ? 1 : 0) > 1 { throw UserError("one of --summary, --sqlite, --json, --vcd, --mmiotrace and --svg at a time") }
         if let path = exports.first, !grep.isEmpty { throw UserError("\(path): --grep is for lines") }
+        if stacks != nil, summary || !exports.isEmpty { throw UserError("--stacks is for lines") }
         if summary { return try summarise(trace, filter) }
         if let sqlite { return try fillDatabase(sqlite, trace, filter) }
         var output = try TextOutput(path: exports.first)
@@ -152,6 +195,15 @@ struct TraceCommand: ParsableCommand {
                 return true
             }
             Message.say("\(path): \(count) accesses")
+        } else if svg != nil {
+            var picture = TracePicture()
+            try trace.forEach(filter) { item in
+                picture.add(item, trace)
+                return true
+            }
+            picture.write(to: &output.buffer)
+        } else if let stacks {
+            try printStacks(trace, filter, min(max(stacks, 1), 64), table, &output)
         } else {
             let text = TraceText(trace, payload: payload, pattern: grep)
             try trace.forEach(filter) { item in
@@ -161,6 +213,27 @@ struct TraceCommand: ParsableCommand {
             }
         }
         try output.flush(always: true)
+    }
+
+    /// Lines with the callers of whoever made an access.
+    private func printStacks(
+        _ trace: TraceReader, _ filter: TraceFilter, _ count: Int, _ table: SymbolTable, _ output: inout TextOutput
+    ) throws {
+        if table.isEmpty { throw UserError("--stacks needs --symbols: without them it is not known what is code") }
+        let session = try ReplaySession(file: file, replacements: images.replacements, engine: .best)
+        let walk = StackWalk(session.machine)
+        let text = TraceText(trace, payload: payload, pattern: grep)
+        try trace.forEach(filter) { item in
+            guard text.append(item, to: &output.buffer) else { return true }
+            if item.site >= 0, session.machine.cpu.position <= item.event.position {
+                guard case .positionReached = try session.machine.run(until: item.event.position) else { return false }
+                for address in walk.callers(count, isCode: { table.name($0) != nil }) {
+                    output.buffer.append(text: "    0x\(String(address, radix: 16)) \(table.name(address) ?? "")\n")
+                }
+            }
+            try output.flush()
+            return true
+        }
     }
 
     private func summarise(_ trace: TraceReader, _ filter: TraceFilter) throws {

@@ -172,6 +172,56 @@ struct TraceTests {
         #expect(try run("trace", shared.devices, "--sqlite", database).status != 0)
     }
 
+    /// A picture with a row for each device, and callers from a replay.
+    @Test(.enabled(if: guestIsHere, comment))
+    func picturesAndStacks() throws {
+        let shared = try Self.shared.get()
+        let svg = shared.scratch.path("trace.svg")
+        #expect(try run("trace", shared.devices, "--svg", svg).status == 0)
+        let picture = String(decoding: try shared.scratch.read("trace.svg"), as: UTF8.self)
+        #expect(picture.hasPrefix("<svg ") && picture.hasSuffix("</svg>\n"))
+        for name in ["virtio4", "serial0", "hpet", "interrupts"] { #expect(picture.contains(">\(name)</text>"), "\(name)") }
+        #expect(picture.count { $0 == "\n" } < 200)
+
+        // Where the kernel's code is; the names do not matter.
+        let map = (0..<32).map { "\(String(0xFFFF_FFFF_8100_0000 + UInt64($0) << 19, radix: 16)) T part\($0)\n" }.joined()
+        let symbols = try shared.scratch.write("System.map", Array(map.utf8))
+        let stacks = try run("trace", shared.devices, "--symbols", symbols, "--stacks", "3", "--grep", "virtio4.STATUS")
+        let lines = stacks.text.split(separator: "\n")
+        let accesses = lines.filter { !$0.hasPrefix("    ") }
+        #expect(stacks.status == 0 && accesses.count > 5 && accesses.allSatisfy { $0.contains("virtio4.STATUS") }, "\(stacks.errors)")
+        // A driver's access has callers: vp_set_status is called by the virtio core.
+        #expect(lines.count > accesses.count * 2 && lines.count <= accesses.count * 4)
+        #expect(lines.allSatisfy { !$0.hasPrefix("    ") || $0.contains(" part") })
+        #expect(try run("trace", shared.devices, "--stacks", "3").status > 0)
+        #expect(try run("trace", shared.devices, "--stacks", "3", "--summary", "--symbols", symbols).status > 0)
+    }
+
+    /// Only one device of a recording: the same trace of it, and nothing to replay.
+    @Test(.enabled(if: guestIsHere, comment))
+    func aDeviceAloneIsCut() throws {
+        let shared = try Self.shared.get()
+        let part = shared.scratch.path("virtio4.emurec")
+        let made = try run("cut", shared.devices, "--from", "0", "--device", "virtio4", "-o", part)
+        #expect(made.status == 0, "\(made.errors)")
+        func lines(_ file: String) throws -> [Substring] {
+            try run("trace", file, "--device", "virtio4", "--payload").text.split(separator: "\n").map { $0.drop { $0 != " " } }
+        }
+        #expect(try lines(part) == lines(shared.devices))
+        #expect(try run("diff", part, shared.devices, "--device", "virtio4").status == 0)
+        let verified = try run("verify", part)
+        #expect(verified.status > 0 && verified.text.contains("virtio4"), "\(verified.text)")
+        #expect(try run("device-test", part).status > 0)
+        // From the middle on: where the device is was said before.
+        let tail = shared.scratch.path("virtio4-tail.emurec")
+        let first = try #require(try run("trace", shared.devices, "--device", "virtio4", "--kind", "mmio").text.split(separator: "\n").dropFirst(40).first)
+        let position = String(first.split(separator: " ")[1])
+        #expect(try run("cut", shared.devices, "--from", position, "--device", "virtio4", "-o", tail).status == 0)
+        #expect(try run("trace", tail, "--device", "virtio4", "--kind", "mmio").text.contains(" mmio virtio4."))
+        #expect(try run("cut", shared.devices, "--from", "0", "--device", "none", "-o", tail).status > 0)
+        #expect(try run("cut", shared.devices, "--from", "0", "--device", "virtio4", "-o", shared.devices).status > 0)
+    }
+
     /// The converted recording of one run is what a replay at the devices boundary verifies, and what the devices and the
     /// driver said to each other is the same as in a run recorded there.
     @Test(.enabled(if: guestIsHere, comment))

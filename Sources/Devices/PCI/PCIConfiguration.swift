@@ -133,6 +133,9 @@ package struct PCIConfiguration {
         for lane in 0..<width { bytes[offset + lane] = UInt8(truncatingIfNeeded: value >> UInt32(lane * 8)) }
     }
 
+    /// The function is not there any more: all registers read as ones.
+    package mutating func vanish() { bytes = [UInt8](repeating: 0xFF, count: 256) }
+
     /// Command register: bit 0 I/O, bit 1 memory, bit 2 bus master, bit 10 interrupts off.
     package var command: UInt16 { UInt16(truncatingIfNeeded: read(4, width: 2)) }
     /// The function may use its interrupt pin.

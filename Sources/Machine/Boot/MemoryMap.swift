@@ -55,6 +55,11 @@ package struct MemoryMap: Sendable, Equatable {
 
     /// RAM above 4 GiB, in bytes.
     package var highSize: UInt64 { size - lowEnd }
+    /// The physical addresses of RAM, for bus masters.
+    package var ranges: [Range<UInt64>] {
+        let low = 0..<lowEnd
+        return highSize > 0 ? [low, 1 << 32..<(1 << 32) + highSize] : [low]
+    }
 
     /// Whether all of `count` bytes at `start` are usable RAM.
     package func isUsable(_ start: UInt64, _ count: UInt64) -> Bool {

@@ -1,0 +1,150 @@
+import Devices
+import Machine
+import MachineState
+import Replay
+
+/// One PCI device's side of a recording of the devices boundary, as a sequence: what the driver did to it, and what it did.
+package struct RecordedDevice {
+    /// An access of the driver.
+    package struct Access: Sendable {
+        /// Number of the base address register.
+        package var bar: Int
+        package var offset: UInt64
+        package var width: Int
+        package var isWrite: Bool
+        package var value: UInt64
+        /// Nil when it has no name.
+        package var register: RegisterPlace?
+    }
+    /// What a register is called, and what its value is.
+    package struct RegisterPlace: Sendable {
+        package var name: String
+        package var holdsAddress: Bool
+        package var holdsTime: Bool
+    }
+    package enum Step: Sendable {
+        case access(Access)
+        case readMemory(address: UInt64, bytes: [UInt8])
+        case writeMemory(address: UInt64, bytes: [UInt8])
+        /// The data are part of a disk image.
+        case writeImage(address: UInt64, count: Int, origin: ImageOrigin)
+        case interrupt(ForeignInterrupt, Int)
+    }
+    package struct Event: Sendable {
+        /// Number in the log.
+        package var number: UInt64
+        package var position: Position
+        package var time: VirtualTime
+        package var step: Step
+    }
+
+    package let name: String
+    package let settings: ForeignDeviceSettings
+    package private(set) var events: [Event] = []
+    /// Accesses among them.
+    package private(set) var accessCount = 0
+
+    /// Reads a whole recording.
+    package init(_ trace: TraceReader, device name: String) throws {
+        guard let function = trace.map.device(name) as? any PCIFunction, let address = trace.map.address(of: name),
+            let settings = ForeignDeviceSettings(of: function)
+        else { throw LogError("\(name) is no PCI device that can be taken out") }
+        self.name = name
+        self.settings = settings
+        let messages = settings.messages
+        var vectors = InterruptVectors(messages, address)
+        let bars = function.configuration.baseAddresses
+        try trace.forEach { item in
+            let event = item.event
+            var step: Step?
+            if item.site >= 0 {
+                let site = trace.sites[item.site]
+                vectors.follow(event, selector: trace.map.selector(site.isPort ? .port : .memory, event.address))
+                guard site.device == name, let bar = bars.firstIndex(where: { $0?.region == site.region }) else { return true }
+                let offset = event.address &- site.base
+                if messages.contains(bar: bar, offset: offset) {
+                    vectors.followTable(event, offset: offset)
+                } else {
+                    let place = site.register.map {
+                        RegisterPlace(name: $0, holdsAddress: site.contents == .address, holdsTime: site.contents == .time)
+                    }
+                    step = .access(
+                        Access(
+                            bar: bar, offset: offset, width: site.width, isWrite: site.isWrite, value: event.value, register: place))
+                    accessCount += 1
+                }
+            } else if event.kind.isDMA {
+                guard item.master?.device == name else { return true }
+                switch event.kind {
+                case .dmaRead: step = .readMemory(address: event.address, bytes: event.bytes)
+                case .dmaWrite: step = .writeMemory(address: event.address, bytes: event.bytes)
+                case .dmaImage:
+                    let origin = ImageOrigin(image: UInt8(truncatingIfNeeded: event.pc), offset: event.value)
+                    step = .writeImage(address: event.address, count: Int(min(event.width, 1 << 20)), origin: origin)
+                default: break
+                }
+            } else if event.kind == .interruptAcknowledge, let (kind, vector) = vectors.source(event.value, function) {
+                step = .interrupt(kind, vector)
+            }
+            if let step { events.append(Event(number: item.number, position: event.position, time: item.time, step: step)) }
+            return true
+        }
+    }
+}
+
+/// Which interrupt vectors are a device's: as the driver and the system have set the controllers up.
+private struct InterruptVectors {
+    private let messages: ForeignDeviceSettings.Messages
+    /// Data words of the table of MSI-X.
+    private var table: [Int: UInt64] = [:]
+    /// The I/O APIC's vectors by input; its input for our pin.
+    private var redirections: [Int: UInt64] = [:]
+    private let input: Int
+    /// First vectors of the two 8259A, and whether their next word is that.
+    private var bases: [UInt64] = [0, 0]
+    private var expectsBase = [false, false]
+
+    init(_ messages: ForeignDeviceSettings.Messages, _ address: PCIAddress) {
+        self.messages = messages
+        input = 16 + PCIInterruptRouter.line(slot: address.slot, pin: 0)
+    }
+
+    mutating func follow(_ event: LogEvent, selector: UInt64) {
+        if event.kind == .memoryWrite, event.address == 0xFEC0_0010, (0x10..<0x40).contains(selector), selector & 1 == 0 {
+            redirections[Int(selector - 0x10) / 2] = event.value & 0xFF
+        }
+        guard event.kind == .portWrite else { return }
+        for (chip, port) in [UInt64(0x20), 0xA0].enumerated() {
+            if event.address == port, event.value & 0x10 != 0 {
+                expectsBase[chip] = true
+            } else if event.address == port + 1, expectsBase[chip] {
+                expectsBase[chip] = false
+                bases[chip] = event.value & 0xF8
+            }
+        }
+    }
+
+    mutating func followTable(_ event: LogEvent, offset: UInt64) {
+        guard event.kind == .memoryWrite, let start = messages.table?.range.lowerBound, offset >= start else { return }
+        let place = offset - start
+        if place & 15 == 8 { table[Int(place / 16)] = event.value & 0xFF }
+    }
+
+    /// Whose interrupt a vector is, if it is the device's.
+    func source(_ vector: UInt64, _ function: any PCIFunction) -> (ForeignInterrupt, Int)? {
+        let configuration = function.configuration
+        if messages.msix != 0, configuration.read(messages.msix + 2, width: 2) & 0x8000 != 0 {
+            return table.filter { $0.value == vector }.keys.min().map { (.msix, $0) }
+        }
+        if messages.msi != 0, configuration.read(messages.msi + 2, width: 1) & 1 != 0 {
+            let isWide = configuration.read(messages.msi + 2, width: 1) & 0x80 != 0
+            let data = UInt64(configuration.read(messages.msi + (isWide ? 12 : 8), width: 2)) & 0xFF
+            let count = UInt64(1) << UInt64(configuration.read(messages.msi + 2, width: 1) >> 4 & 7)
+            return (data..<data + count).contains(vector) ? (.msi, Int(vector - data)) : nil
+        }
+        if redirections[input] == vector { return (.pin, 0) }
+        let irq = UInt64(configuration.read(0x3C, width: 1))
+        if irq > 0, irq < 16, vector == bases[Int(irq / 8)] + irq % 8, bases[Int(irq / 8)] != 0 { return (.pin, 0) }
+        return nil
+    }
+}

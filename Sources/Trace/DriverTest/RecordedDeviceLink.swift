@@ -1,0 +1,266 @@
+import Boundary
+import DeviceBus
+import Devices
+import MachineState
+
+/// A recorded device in a machine that runs: it answers a driver as it did in the recording, does what it did then when the
+/// driver has come to the same place, and notes where the driver departs.
+package final class RecordedDeviceLink: ForeignDeviceLink {
+    /// Where the driver does something else than what is recorded.
+    package struct Departure: Sendable {
+        /// In the recording: the event that was to come next; nil at its end.
+        package var event: UInt64?
+        package var recorded: Position?
+        /// In this run.
+        package var moment: Moment
+        package var text: String
+    }
+
+    private let device: RecordedDevice
+    private let readImage: (ImageOrigin, UnsafeMutableRawBufferPointer) -> Bool
+    /// The present. Set before the run.
+    package var moment: () -> Moment = { Moment(position: 0, time: 0) }
+    package var memory: (any DMAPort)?
+    package let isGone = false
+    /// The first ones; `departureCount` has all.
+    package private(set) var departures: [Departure] = []
+    package private(set) var departureCount = 0
+    /// Accesses that agree with the recording.
+    package private(set) var agreeing = 0
+    /// Recorded accesses that have not been made, but for rounds of polling.
+    package private(set) var leftOut = 0
+    private static let mostDepartures = 1000
+    /// The driver may leave out so many accesses at once; it does something else if it comes to none of them.
+    private static let window = 16
+
+    /// What is before is done.
+    private var cursor = 0
+    /// What the device does by itself, after the access that came before it, and when.
+    private var queue: [(due: VirtualTime, index: Int)] = []
+    private var ready: [(ForeignInterrupt, Int)] = []
+    private struct Place: Hashable {
+        var bar: Int
+        var offset: UInt64
+        var width: Int
+        var isWrite: Bool
+    }
+    private var last: Place?
+    /// What registers have last read as.
+    private var known: [Place: UInt64] = [:]
+    /// Where buffers were, and where they are now.
+    private var moved: [(from: UInt64, to: UInt64)] = []
+    /// A buffer is no longer than this, as far as is known, bytes.
+    private static let reach: UInt64 = 0x1_0000
+
+    /// - Parameter readImage: a part of a recorded disk image; false when it cannot be read.
+    package init(_ device: RecordedDevice, readImage: @escaping (ImageOrigin, UnsafeMutableRawBufferPointer) -> Bool) {
+        self.device = device
+        self.readImage = readImage
+        for event in device.events {
+            if case .access(let access) = event.step, let register = access.register { names[place(access)] = register }
+        }
+    }
+    private var names: [Place: RecordedDevice.RegisterPlace] = [:]
+
+    /// Recorded accesses that are still to come.
+    package var remaining: Int {
+        device.events[min(cursor, device.events.count)...].count { if case .access = $0.step { true } else { false } }
+    }
+
+    private func depart(_ text: String, at index: Int) {
+        departureCount += 1
+        guard departures.count < Self.mostDepartures else { return }
+        let event = device.events.indices.contains(index) ? device.events[index] : nil
+        departures.append(Departure(event: event?.number, recorded: event?.position, moment: moment(), text: text))
+    }
+
+    // MARK: The driver
+
+    package func read(region: Int, offset: UInt64, width: Int) -> UInt64? {
+        if region == ForeignFunction.configurationRegion {
+            return device.settings.configuration.indices.contains(Int(offset)) ? UInt64(device.settings.configuration[Int(offset)]) : 0
+        }
+        return access(Place(bar: region, offset: offset, width: width, isWrite: false), 0)
+    }
+
+    package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {
+        if region == ForeignFunction.configurationRegion { return }
+        let mask: UInt64 = width >= 8 ? .max : (1 << UInt64(width * 8)) - 1
+        _ = access(Place(bar: region, offset: offset, width: width, isWrite: true), value & mask)
+    }
+
+    private func place(_ access: RecordedDevice.Access) -> Place {
+        Place(bar: access.bar, offset: access.offset, width: access.width, isWrite: access.isWrite)
+    }
+
+    private func access(_ wanted: Place, _ value: UInt64) -> UInt64 {
+        // The next such access, and what would be left out before it.
+        var leftOut: [Int] = []
+        var found: (index: Int, access: RecordedDevice.Access)?
+        var index = cursor
+        while index < device.events.count, leftOut.count <= Self.window {
+            if case .access(let access) = device.events[index].step {
+                if place(access) == wanted {
+                    found = (index, access)
+                    break
+                }
+                // Rounds of polling may be fewer than recorded.
+                if !(place(access) == last && !access.isWrite) { leftOut.append(index) }
+            }
+            index += 1
+        }
+        // They may be more, too.
+        if found == nil || !leftOut.isEmpty, !wanted.isWrite, wanted == last, let value = known[wanted] { return value }
+        guard let found, leftOut.count <= Self.window else {
+            let next = nextAccess(cursor)
+            depart("\(describe(wanted, value)); recorded: \(next.map { describe($0.access) } ?? "nothing more")", at: next?.index ?? cursor)
+            return known[wanted] ?? 0
+        }
+        if let first = leftOut.first, case .access(let access) = device.events[first].step {
+            self.leftOut += leftOut.count
+            depart(
+                "\(describe(wanted, value)); recorded before it, and left out: \(describe(access))"
+                    + (leftOut.count > 1 ? ", and \(leftOut.count - 1) more" : ""), at: first)
+        }
+        finishQueue(before: found.index)
+        cursor = found.index + 1
+        last = wanted
+        known[wanted] = found.access.value
+        if wanted.isWrite { compare(found.access, value, found.index) } else { agreeing += 1 }
+        follow(found.index)
+        return found.access.value
+    }
+
+    private func compare(_ access: RecordedDevice.Access, _ value: UInt64, _ index: Int) {
+        if access.value == value || access.register?.holdsTime == true {
+            agreeing += 1
+        } else if access.register?.holdsAddress == true {
+            agreeing += 1
+            move(access.value, value)
+        } else {
+            depart("\(describe(place(access), value)), recorded: 0x\(String(access.value, radix: 16))", at: index)
+        }
+    }
+
+    private func nextAccess(_ start: Int) -> (index: Int, access: RecordedDevice.Access)? {
+        for index in start..<max(device.events.count, start) {
+            if case .access(let access) = device.events[index].step { return (index, access) }
+        }
+        return nil
+    }
+
+    private func describe(_ access: RecordedDevice.Access) -> String {
+        let name = access.register?.name ?? "BAR \(access.bar)+0x\(String(access.offset, radix: 16))"
+        return access.isWrite ? "\(name) <- 0x\(String(access.value, radix: 16))" : "\(name) is read"
+    }
+    private func describe(_ place: Place, _ value: UInt64) -> String {
+        // As it is called where the recording has it, in this direction or the other.
+        let other = Place(bar: place.bar, offset: place.offset, width: place.width, isWrite: !place.isWrite)
+        return describe(
+            RecordedDevice.Access(
+                bar: place.bar, offset: place.offset, width: place.width, isWrite: place.isWrite, value: value,
+                register: names[place] ?? names[other]))
+    }
+
+    // MARK: The device
+
+    /// What it did by itself after an access is due as long after it as it was.
+    private func follow(_ index: Int) {
+        let now = moment().time
+        var next = index + 1
+        while next < device.events.count {
+            if case .access = device.events[next].step { return }
+            queue.append((now &+ (device.events[next].time &- device.events[index].time), next))
+            next += 1
+        }
+    }
+
+    /// The driver has come to where the device had done all that before.
+    private func finishQueue(before end: Int) {
+        for entry in queue {
+            lastDone = max(lastDone, entry.index)
+            carryOut(device.events[entry.index])
+        }
+        queue = []
+        // After accesses that were left out.
+        for index in min(cursor, end)..<end where index >= cursor {
+            if case .access = device.events[index].step { continue }
+            if index > lastDone { carryOut(device.events[index]) }
+        }
+        lastDone = max(lastDone, end - 1)
+    }
+    private var lastDone = -1
+
+    private func carryOut(_ event: RecordedDevice.Event) {
+        switch event.step {
+        case .access: break
+        case .interrupt(let kind, let vector): ready.append((kind, vector))
+        case .writeMemory(let address, let bytes): bytes.withUnsafeBytes { memory?.write(present(address), from: $0) }
+        case .writeImage(let address, let count, let origin):
+            var bytes = [UInt8](repeating: 0, count: count)
+            guard bytes.withUnsafeMutableBytes({ readImage(origin, $0) }) else { return }
+            bytes.withUnsafeBytes { memory?.write(present(address), from: $0) }
+        case .readMemory(let address, let bytes): look(address, bytes, event)
+        }
+    }
+
+    /// The device reads RAM: what it finds is compared, and tells where buffers are now.
+    private func look(_ address: UInt64, _ recorded: [UInt8], _ event: RecordedDevice.Event) {
+        var found = [UInt8](repeating: 0, count: recorded.count)
+        found.withUnsafeMutableBytes { memory?.read(present(address), into: $0) }
+        if found == recorded { return }
+        func word(_ bytes: [UInt8], _ offset: Int, _ width: Int) -> UInt64 {
+            (0..<width).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64($1 * 8) }
+        }
+        var offset = 0
+        while offset < recorded.count {
+            // Addresses are words of eight bytes, or of four in older devices.
+            let width = address &+ UInt64(offset) & 7 == 0 && offset + 8 <= recorded.count ? 8 : offset + 4 <= recorded.count ? 4 : 1
+            let (before, now) = (word(recorded, offset, width), word(found, offset, width))
+            if before != now {
+                if width >= 4, (0x1000..<1 << 40).contains(before), (0x1000..<1 << 40).contains(now) {
+                    move(before, now)
+                } else {
+                    depart(
+                        "the device reads 0x\(String(now, radix: 16)) at byte \(offset) of \(recorded.count), recorded: 0x\(String(before, radix: 16))",
+                        at: device.events.firstIndex { $0.number == event.number } ?? cursor)
+                    return
+                }
+            }
+            offset += width
+        }
+    }
+
+    private func move(_ from: UInt64, _ to: UInt64) {
+        moved.removeAll { $0.from == from }
+        moved.append((from, to))
+        if moved.count > 4096 { moved.removeFirst(1024) }
+    }
+
+    /// Where a recorded address is in this run.
+    private func present(_ address: UInt64) -> UInt64 {
+        let near = moved.filter { $0.from <= address && address - $0.from < Self.reach }.max { $0.from < $1.from }
+        return near.map { $0.to &+ (address - $0.from) } ?? address
+    }
+
+    package func poll(_ interrupted: (ForeignInterrupt, Int) -> Void) {
+        let now = moment().time
+        while let first = queue.first, first.due <= now {
+            queue.removeFirst()
+            lastDone = max(lastDone, first.index)
+            carryOut(device.events[first.index])
+        }
+        let interrupts = ready
+        ready = []
+        for (kind, vector) in interrupts { interrupted(kind, vector) }
+    }
+
+    package var nextDue: VirtualTime { ready.isEmpty ? queue.first?.due ?? .max : 0 }
+
+    package func enable(_ kind: ForeignInterrupt, count: Int) {}
+    package func unmaskPin() {}
+    package func reset() {}
+    package func close() {}
+    package func start(_ nudge: @escaping @Sendable () -> Void) {}
+    package func arm() {}
+}

@@ -1,0 +1,78 @@
+import Foundation
+import Testing
+
+/// `emu driver-test`, and devices on threads of their own, with a real kernel's drivers.
+@Suite(.serialized, .enabled(if: Program.path != nil, "the program is not built beside the tests: run scripts/test"))
+struct DriverTestTests {
+    private static let environment = ProcessInfo.processInfo.environment
+    private static let guestIsHere = environment["EMU_TEST_VFIO_INITRD"] != nil && environment["EMU_TEST_WRITER_INITRD"] != nil
+    private static let comment: Comment = "no guest: run scripts/test, which fetches it"
+    private static let line = "console=ttyS0 panic=-1 quiet nokaslr rounds=3"
+
+    private func record(_ scratch: Scratch, _ name: String, initrd: String, _ more: [String]) throws {
+        let (emu, _, errors) = try Program.start(
+            [
+                "--boundary=devices", "--record", scratch.path("\(name).emurec"), "--kernel", Self.environment["EMU_TEST_KERNEL"] ?? "", "--initrd",
+                Self.environment[initrd] ?? "", "--memory", "128M", "--append", Self.line, "--serial", "file:\(scratch.path("\(name).console"))",
+            ] + more)
+        let messages = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        emu.waitUntilExit()
+        try #require(emu.terminationStatus == 0, "\(messages)")
+    }
+    private func console(_ scratch: Scratch, _ name: String) throws -> String {
+        String(decoding: try scratch.read("\(name).console"), as: UTF8.self)
+    }
+
+    /// The recorded kernel does the same once more; one that uses its device otherwise departs where it does so, and goes on.
+    @Test(.enabled(if: guestIsHere, comment)) func driversAgainstARecordedDevice() throws {
+        let scratch = try Scratch()
+        try record(scratch, "rng", initrd: "EMU_TEST_VFIO_INITRD", ["--device", "virtio-rng", "--pace", "free"])
+        let file = scratch.path("rng.emurec")
+        let numbers = try console(scratch, "rng").split(separator: "\r\n").filter { $0.hasSuffix("  -") }
+        #expect(numbers.count == 3)
+        let same = try Program.run("driver-test", file, "--device", "virtio4", "--console")
+        #expect(same.status == 0 && same.output.contains(" 0 departures, 0 recorded accesses not made"), "\(same.output)\(same.errors)")
+        // The random numbers are the recorded ones: they came from the log, by DMA.
+        for number in numbers { #expect(same.output.contains(number)) }
+        // A kernel somewhere else in memory, with its buffers elsewhere, is no departure.
+        let moved = Self.line.replacingOccurrences(of: "nokaslr ", with: "")
+        let elsewhere = try Program.run("driver-test", file, "--device", "virtio4", "--with-append", moved)
+        #expect(elsewhere.status == 0 && elsewhere.output.contains(" 0 departures"), "\(elsewhere.output)\(elsewhere.errors)")
+        // Without messages the driver leaves registers out.
+        let other = try Program.run("driver-test", file, "--device", "virtio4", "--with-append", Self.line + " pci=nomsi")
+        #expect(other.status == 1 && other.output.contains("the first: ") && other.output.contains("left out: CONFIG-VECTOR <- 0x0"), "\(other.output)")
+        // More than is recorded.
+        let more = try Program.run("driver-test", file, "--device", "virtio4", "--with-append", Self.line.replacingOccurrences(of: "rounds=3", with: "rounds=5"))
+        #expect(more.status == 1 && more.output.contains("; recorded: "), "\(more.output)")
+
+        for device in ["serial0", "piix3-ide", "nothing"] {
+            let result = try Program.run("driver-test", file, "--device", device)
+            #expect(result.status > 0 && result.errors.contains("--device \(device)"), "\(result.errors)")
+        }
+        #expect(try Program.run("driver-test", file, "--device", "virtio4", "--with-kernel", scratch.path("none")).status > 0)
+        #expect(try Program.run("driver-test", scratch.path("rng.console"), "--device", "virtio4").status > 0)
+    }
+
+    /// A disk and random numbers on threads, on the host's clock: no two runs are alike, and both replay.
+    @Test(.enabled(if: guestIsHere, comment)) func deviceThreadsReplay() throws {
+        let scratch = try Scratch()
+        let image = try scratch.write("disk.img", [UInt8](repeating: 0, count: 4 << 20))
+        try record(
+            scratch, "disk", initrd: "EMU_TEST_WRITER_INITRD",
+            ["--device-threads", "--disk", "\(image),if=virtio", "--writable"])
+        #expect(try console(scratch, "disk").contains("written 63"))
+        // What the guest has written is on the host's disk.
+        let written = try scratch.read("disk.img")
+        #expect(written[(65536 * 63)...].starts(with: Array("block 63\n".utf8)))
+        for run in 1...2 { try record(scratch, "rng\(run)", initrd: "EMU_TEST_VFIO_INITRD", ["--device-threads", "--device", "virtio-rng"]) }
+        #expect(try scratch.read("rng1.emurec") != scratch.read("rng2.emurec"))
+        for name in ["disk", "rng1", "rng2"] {
+            let verified = try Program.run("verify", scratch.path("\(name).emurec"))
+            #expect(verified.status == 0 && verified.output.contains("digests agree"), "\(verified.output)\(verified.errors)")
+        }
+        // The model's registers, and its DMA.
+        let trace = try Program.run("trace", scratch.path("rng1.emurec"), "--device", "virtio4", "--grep", "virtio4.STATUS").output
+        #expect(trace.contains("[ACKNOWLEDGE DRIVER DRIVER-OK FEATURES-OK]"))
+        #expect(try Program.run("--boundary=inputs", "--device-threads", "--kernel", image).status > 0)
+    }
+}
