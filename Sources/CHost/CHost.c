@@ -1,7 +1,9 @@
 #define _GNU_SOURCE
 #include "CHost.h"
 
+#include <poll.h>
 #include <sys/mman.h>
+#include <time.h>
 #ifdef __x86_64__
 #include <cpuid.h>
 #include <immintrin.h>
@@ -10,6 +12,14 @@
 void *chost_map_again(void *memory, size_t size) {
     void *again = mremap(memory, 0, size, MREMAP_MAYMOVE);
     return again == MAP_FAILED ? NULL : again;
+}
+
+int chost_wait_readable(int descriptor, uint64_t nanoseconds) {
+    struct pollfd poller = {.fd = descriptor, .events = POLLIN};
+    const uint64_t second = 1000000000;
+    const uint64_t seconds = nanoseconds / second;
+    struct timespec time = {.tv_sec = seconds < 3600 ? (time_t)seconds : 3600, .tv_nsec = (long)(nanoseconds % second)};
+    return ppoll(&poller, 1, &time, NULL) > 0;
 }
 
 int chost_has_sse42(void) {
@@ -69,6 +79,30 @@ int chost_sha256(uint32_t *state, const uint8_t *bytes, size_t blocks, const uin
 #ifdef __x86_64__
     if (!has_sha()) return 0;
     sha256_blocks(state, bytes, blocks, constants);
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+#ifdef __x86_64__
+__attribute__((target("sse4.2"))) static uint32_t crc32c_bytes(uint32_t crc, const uint8_t *bytes, size_t count) {
+    uint64_t value = crc;
+    for (; count >= 8; count -= 8, bytes += 8) {
+        uint64_t word;
+        __builtin_memcpy(&word, bytes, 8);
+        value = _mm_crc32_u64(value, word);
+    }
+    crc = (uint32_t)value;
+    for (; count > 0; count--, bytes++) crc = _mm_crc32_u8(crc, *bytes);
+    return crc;
+}
+#endif
+
+int chost_crc32c(uint32_t *crc, const void *bytes, size_t count) {
+#ifdef __x86_64__
+    if (!chost_has_sse42()) return 0;
+    *crc = crc32c_bytes(*crc, bytes, count);
     return 1;
 #else
     return 0;
