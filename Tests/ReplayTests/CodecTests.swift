@@ -261,7 +261,9 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
         let events = LogFixture.events(200_000, &generator)
         try LogFixture.write(events, path, finish: false)
         #expect(try !LogReader(path: path).isComplete)
-        #expect(try LogFixture.read(path) == Array(withDerivedTimes(events).prefix(131_072)))
+        let found = try LogFixture.read(path)
+        #expect(found.map(\.position) == events.prefix(131_072).map(\.position))
+        #expect(found.map(\.bytes) == events.prefix(131_072).map(\.bytes))
     }
 
     @Test func aFullDiskIsTold() throws {
