@@ -45,7 +45,7 @@ let package = Package(
         .target(name: "CHost"),
         .target(name: "CPUCore", dependencies: ["MachineState", "CHost"], swiftSettings: hot),
         .target(name: "DeviceBus", dependencies: ["MachineState"], swiftSettings: hot),
-        .target(name: "Boundary", dependencies: ["MachineState"], swiftSettings: hot),
+        .target(name: "Boundary", dependencies: ["MachineState", "CHost"], swiftSettings: hot),
         .target(name: "GuestX86", dependencies: ["CPUCore", "MachineState", "CHost"], swiftSettings: hot),
         .target(name: "Devices", dependencies: ["DeviceBus", "MachineState"], swiftSettings: hot),
         .target(name: "Replay", dependencies: ["Boundary", "MachineState", "CHost", "CZstd"], swiftSettings: hot),

@@ -4,11 +4,14 @@ import json
 import os
 import random
 import shutil
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 
-EMU, KERNEL, OUT = os.environ["EMU"], os.environ["KERNEL"], os.environ["OUT"]
+EMU, KERNEL, FULL, OUT = (os.environ[name] for name in ["EMU", "KERNEL", "FULL", "OUT"])
 INITRD = os.path.join(OUT, "initrd.gz")
 APPEND = "console=ttyS0 panic=-1"
 
@@ -30,6 +33,52 @@ SCENARIOS = {
 }
 
 
+MIB = 16
+
+
+def server(data):
+    """The port of an HTTP server of one file."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            peer, _ = listener.accept()
+            peer.recv(4096)
+            try:
+                peer.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+                peer.shutdown(socket.SHUT_WR)
+                while peer.recv(4096):
+                    pass
+            except OSError:
+                pass
+            peer.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def outside():
+    """Scenarios with something outside: kernel, initramfs, what its init does, options, and the bytes that come in."""
+    noise = os.urandom(MIB << 20)
+    words = [line.encode() for line in ("guest", "record", "packet", "the", "of", "deterministic", "replay", "0x3f8", "\n")]
+    generator = random.Random(2)
+    text = b" ".join(generator.choice(words) for _ in range(MIB << 18))[:MIB << 20]
+    disk = os.path.join(OUT, "usb.img")
+    with open(disk, "wb") as file:
+        file.write(noise)
+    samples = os.urandom(48000 * 4)
+    head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 2, 48000, 192000, 4, 16) + b"data" + struct.pack("<I", len(samples))
+    microphone = os.path.join(OUT, "microphone.wav")
+    with open(microphone, "wb") as file:
+        file.write(b"RIFF" + struct.pack("<I", len(head) + len(samples)) + head + samples)
+    return {
+        f"download of {MIB} MiB of random bytes": (KERNEL, "network.gz", f"get={server(noise)}", ["--net", "user"], MIB << 20),
+        f"download of {MIB} MiB of text": (KERNEL, "network.gz", f"get={server(text)}", ["--net", "user"], MIB << 20),
+        f"USB disk, {MIB} MiB read": (FULL, "usb.gz", "disk=1", ["--disk", f"{disk},if=usb"], MIB << 20),
+        "sound in, 40000 samples": (FULL, "sound.gz", "", ["--microphone", f"wav:{microphone}"], 160000),
+    }
+
+
 def script(name, body):
     path = os.path.join(OUT, name.replace(" ", "-") + ".script")
     with open(path, "w") as file:
@@ -38,16 +87,20 @@ def script(name, body):
 
 
 def run(path, *options):
-    """Runs a scenario; returns seconds of host time."""
+    """Runs a scripted scenario; returns seconds of host time."""
+    return timed("--kernel", KERNEL, "--initrd", INITRD, "--append", APPEND, "--script", path, "--pace", "free", *options)
+
+
+def timed(*options):
     start = time.monotonic()
     subprocess.run(
-        [EMU, "--kernel", KERNEL, "--initrd", INITRD, "--append", APPEND, "--script", path, "--pace", "free",
-         "--rtc", "1700000000", *options], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [EMU, "--rtc", "1700000000", *options], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL)
     return time.monotonic() - start
 
 
-def qemu(path):
-    """Bytes of QEMU's log for a boot to the shell and power-off; None without QEMU or for other scenarios."""
+def qemu():
+    """Bytes of QEMU's log for a boot to the shell and power-off; None without QEMU."""
     if not shutil.which("qemu-system-x86_64"):
         return None
     log = os.path.join(OUT, "qemu.bin")
@@ -69,18 +122,22 @@ def qemu(path):
 
 def main():
     rows = []
-    for name, body in SCENARIOS.items():
-        path = script(name, body)
-        plain = run(path)
+    scenarios = [(name, lambda *options, path=script(name, body): run(path, *options), 0) for name, body in SCENARIOS.items()]
+    for name, (kernel, initrd, append, options, size) in outside().items():
+        base = ["--kernel", kernel, "--initrd", os.path.join(OUT, initrd), "--append", f"{APPEND} quiet {append}", "--memory", "256M", *options]
+        scenarios.append((name, lambda *options, base=base: timed(*base, *options), size))
+    for name, scenario, payload in scenarios:
+        plain = scenario()
         for boundary in ["inputs", "devices"]:
-            file = os.path.join(OUT, f"{name.replace(' ', '-')}-{boundary}.emurec")
-            seconds = run(path, f"--boundary={boundary}", "--record", file)
+            file = os.path.join(OUT, f"{name.replace(' ', '-').replace(',', '')}-{boundary}.emurec")
+            seconds = scenario(f"--boundary={boundary}", "--record", file)
             # The pair of this recording, in the same minute of the same machine.
-            plain = min(plain, run(path, *(["--boundary=devices", "--no-record"] if boundary == "devices" else [])))
+            plain = min(plain, scenario(*(["--boundary=devices", "--no-record"] if boundary == "devices" else [])))
             info = json.loads(subprocess.check_output([EMU, "info", "--json", file]))
             subprocess.run([EMU, "verify", file], check=True, stdout=subprocess.DEVNULL)
             rows.append({
                 "scenario": name, "boundary": boundary, "bytes": info["bytes"],
+                "bytes / payload": round(info["bytes"] / payload, 4) if payload else "",
                 "bytes per virtual s": round(info["bytes"] / info["virtualSeconds"], 1),
                 "bytes per 1000 instructions": round(info["bytes"] * 1000 / info["instructions"], 5),
                 "transactions": info["transactions"],
@@ -89,7 +146,7 @@ def main():
                 "events": " ".join(f"{kind} {count}" for kind, count in sorted(info["events"].items())),
             })
             print(f"{name}, {boundary}: {info['bytes']} bytes", file=sys.stderr)
-        if name == "boot" and (size := qemu(path)) is not None:
+        if name == "boot" and (size := qemu()) is not None:
             rows.append({"scenario": name, "boundary": "QEMU rr=record", "bytes": size})
     columns = list(rows[0])
     with open(os.path.join(OUT, "log-size.csv"), "w", newline="") as file:

@@ -1,7 +1,11 @@
+import CHost
 import Glibc
+import Synchronization
 
-/// Wakes one waiting thread, through a pipe, so that a signal before the wait is not lost.
+/// Wakes one waiting thread, so that a signal before the wait is not lost. A pipe does it, and only when somebody waits.
 final class WakeUp: Sendable {
+    private enum State { static let none: UInt8 = 0, signalled: UInt8 = 1, waiting: UInt8 = 2 }
+    private let state = Atomic<UInt8>(State.none)
     private let reader: Int32
     private let writer: Int32
 
@@ -20,21 +24,25 @@ final class WakeUp: Sendable {
         close(writer)
     }
 
+    /// From any thread.
     func signal() {
+        guard state.exchange(State.signalled, ordering: .acquiringAndReleasing) == State.waiting else { return }
         // A full pipe is a signal already.
         var byte: UInt8 = 1
         _ = write(writer, &byte, 1)
     }
 
-    /// Returns after a signal, or after `nanoseconds` at the latest.
+    /// Returns after a signal, or after `nanoseconds` at the latest. One thread waits at a time.
     func wait(nanoseconds: UInt64) {
-        var poller = pollfd(fd: reader, events: Int16(POLLIN), revents: 0)
-        let milliseconds = nanoseconds / 1_000_000
-        if poll(&poller, 1, Int32(min(milliseconds, 60_000))) > 0 {
-            var bytes = [UInt8](repeating: 0, count: 256)
-            _ = read(reader, &bytes, 256)
-        } else if milliseconds == 0 {
-            usleep(UInt32(nanoseconds / 1000))
+        let (waits, _) = state.compareExchange(
+            expected: State.none, desired: State.waiting, ordering: .acquiringAndReleasing)
+        if waits {
+            if chost_wait_readable(reader, nanoseconds) == 1 {
+                var bytes: UInt64 = 0
+                _ = read(reader, &bytes, 8)
+            }
         }
+        // Who signals just now has left what the caller looks for; the byte ends a later wait early, which does no harm.
+        _ = state.exchange(State.none, ordering: .acquiringAndReleasing)
     }
 }

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #ifdef __x86_64__
 #include <cpuid.h>
@@ -16,6 +17,14 @@
 void *chost_map_again(void *memory, size_t size) {
     void *again = mremap(memory, 0, size, MREMAP_MAYMOVE);
     return again == MAP_FAILED ? NULL : again;
+}
+
+int chost_wait_readable(int descriptor, uint64_t nanoseconds) {
+    struct pollfd poller = {.fd = descriptor, .events = POLLIN};
+    const uint64_t second = 1000000000;
+    const uint64_t seconds = nanoseconds / second;
+    struct timespec time = {.tv_sec = seconds < 3600 ? (time_t)seconds : 3600, .tv_nsec = (long)(nanoseconds % second)};
+    return ppoll(&poller, 1, &time, NULL) > 0;
 }
 
 int chost_has_sse42(void) {
@@ -161,4 +170,28 @@ unsigned chost_readable(const int *descriptors, size_t number, uint64_t nanoseco
     for (size_t index = 0; index < number; index++)
         if (pollers[index].revents != 0) readable |= 1u << index;
     return readable;
+}
+
+#ifdef __x86_64__
+__attribute__((target("sse4.2"))) static uint32_t crc32c_bytes(uint32_t crc, const uint8_t *bytes, size_t count) {
+    uint64_t value = crc;
+    for (; count >= 8; count -= 8, bytes += 8) {
+        uint64_t word;
+        __builtin_memcpy(&word, bytes, 8);
+        value = _mm_crc32_u64(value, word);
+    }
+    crc = (uint32_t)value;
+    for (; count > 0; count--, bytes++) crc = _mm_crc32_u8(crc, *bytes);
+    return crc;
+}
+#endif
+
+int chost_crc32c(uint32_t *crc, const void *bytes, size_t count) {
+#ifdef __x86_64__
+    if (!chost_has_sse42()) return 0;
+    *crc = crc32c_bytes(*crc, bytes, count);
+    return 1;
+#else
+    return 0;
+#endif
 }

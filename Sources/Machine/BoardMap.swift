@@ -69,7 +69,7 @@ package final class BoardMap {
     package func device(_ name: String) -> (any Device)? { bus.devices.first { $0.name == name } }
 
     /// Where a PCI device is; nil for others.
-    package func address(of name: String) -> PCIAddress? { board?.pciHost.functions.first { $0.function.name == name }?.address }
+    package func address(of name: String) -> PCIAddress? { board.pciHost.functions.first { $0.function.name == name }?.address }
     /// A PCI device that the configuration may have or not.
     package func isInSlot(_ name: String) -> Bool { (address(of: name)?.slot ?? 0) >= PCIDevices.firstSlot }
 

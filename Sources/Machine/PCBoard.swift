@@ -183,10 +183,11 @@ package final class PCBoard {
     }
 
     /// Lets `deliver` see USB transfers, as records of usbmon; false: there is no controller.
-    package func tapUSB(_ deliver: @escaping ([UInt8], VirtualTime) -> Void) -> Bool {
-        guard let xhci = pciDevices.xhci else { return false }
-        xhci.tap = USBTap(bus: 1, scheduler: scheduler, deliver: deliver)
-        return true
+    package func tapUSB(_ deliver: @escaping (USBRecord, VirtualTime) -> Void) -> Bool {
+        // Ports of all controllers have different numbers: to a capture they are one bus.
+        let tap = USBTap(bus: 1, scheduler: scheduler, deliver: deliver)
+        for controller in pciDevices.usbControllers { controller.tap = tap }
+        return !pciDevices.usbControllers.isEmpty
     }
 
     /// What receives the input of a channel; nil for channels that only send.

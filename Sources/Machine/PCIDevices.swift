@@ -4,8 +4,12 @@ import MachineState
 
 /// The PC's PCI devices that a configuration may have or not, from slot 4 on, and who among them gets which input.
 final class PCIDevices {
-    /// In the order of their slots.
+    /// What is plugged in.
     private(set) var functions: [any PCIFunction] = []
+    private var places: [PCIAddress] = []
+    /// Expansion ROMs, by their functions' places.
+    private var roms: [PCIAddress: OptionROM] = [:]
+    private var nextSlot = firstSlot
     /// What is told of failures of the host's files, by drive number.
     private var drives: [Int: any HostReceiver] = [:]
     private(set) var console: (any HostReceiver)?
@@ -13,7 +17,7 @@ final class PCIDevices {
     private(set) var networkCards: [any HostReceiver] = []
     /// What gets the input of USB devices, in the order of their channels.
     private(set) var usbReceivers: [any HostReceiver] = []
-    private(set) var xhci: XHCI?
+    private(set) var usbControllers: [any USBController] = []
     private(set) var sound: AC97?
     /// What is carried out elsewhere.
     private(set) var foreign: [ForeignFunction] = []
@@ -64,11 +68,10 @@ final class PCIDevices {
                 self.console = place.receiver(console)
                 addVirtio(console, place) { console.transport = $0 }
             case .ac97:
-                let slot = nextSlot
                 let port = memory("ac97")
                 port.request = { "recorded samples" }
                 let card = AC97(
-                    name: "ac97", irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), memory: port,
+                    name: "ac97", irq: irq(PCIAddress(slot: nextSlot)), memory: port,
                     scheduler: scheduler, channel: channel(.audio))
                 sound = card
                 insert(card)
@@ -81,6 +84,7 @@ final class PCIDevices {
                 let network = VirtioNetwork(address: card.address, channel: place.channels[0])
                 networkCards.append(place.receiver(network))
                 addVirtio(network, place) { network.transport = $0 }
+                addROM(card, configuration, host.name)
             case .e1000, .rtl8139:
                 let place = place([(host, channel(host))])
                 let name = "\(card.model.rawValue)-\(nextSlot)"
@@ -96,6 +100,7 @@ final class PCIDevices {
                         channel: place.channels[0])
                 networkCards.append(place.receiver(network))
                 add(network, place)
+                addROM(card, configuration, host.name)
             }
         }
         addUSB(configuration, media, channel)
@@ -108,7 +113,7 @@ final class PCIDevices {
     private func add(_ name: String, _ settings: ForeignDeviceSettings, _ link: (any ForeignDeviceLink)?) {
         let function = ForeignFunction(
             name: name, settings: settings, irq: nextPin, messages: messages, memory: memory(name), link: link)
-        functions.append(function)
+        addNext(function)
         foreign.append(function)
         if let link { links.append(link) }
     }
@@ -145,7 +150,7 @@ final class PCIDevices {
         if let link = substitutes[function.name], let settings = ForeignDeviceSettings(of: function) {
             add(function.name, settings, link)
         } else {
-            functions.append(function)
+            addNext(function)
         }
     }
 
@@ -167,11 +172,23 @@ final class PCIDevices {
         for thread in threads { thread.finish() }
     }
 
+    /// The expansion ROM of the card that was added last, if there is a file for its model.
+    private func addROM(_ card: NetworkCardSettings, _ configuration: PCConfiguration, _ name: String) {
+        guard let bytes = configuration.firmware?.networkROMs[card.model.rawValue], let function = functions.last, let place = places.last
+        else { return }
+        let identifiers = function.configuration.read(0, width: 4)
+        roms[place] = OptionROM(
+            name: name, bytes: bytes, vendor: UInt16(truncatingIfNeeded: identifiers), device: UInt16(truncatingIfNeeded: identifiers >> 16))
+    }
+
     private func addUSB(_ configuration: PCConfiguration, _ media: [DiskImage], _ channel: (Channel) -> any HostChannel) {
+        let settings = configuration.usb
+        // A controller of USB 2.0 alone has no use for slower devices.
+        let speed = settings.controller == .ehci ? USBSpeed.high : .full
         var devices: [any USBDevice] = []
-        for (kind, host) in zip(configuration.usb.devices, Channel.usb) {
+        for (kind, host) in zip(settings.devices, Channel.usb) {
             func add(_ function: any USBFunction & HostReceiver) {
-                devices.append(USBBuiltIn(function, speed: .full))
+                devices.append(USBBuiltIn(function, speed: speed))
                 usbReceivers.append(function)
             }
             switch kind {
@@ -187,19 +204,63 @@ final class PCIDevices {
         }
         for drive in configuration.drives where drive.interface == .usb {
             guard let medium = media.first(where: { Int($0.number) == drive.number }) else { continue }
-            let disk = USBStorage(medium: medium, serial: drive.serial, isHighSpeed: true)
-            devices.append(USBBuiltIn(disk, speed: .high))
+            let isHighSpeed = settings.controller != .uhci
+            let disk = USBStorage(medium: medium, serial: drive.serial, isHighSpeed: isHighSpeed)
+            devices.append(USBBuiltIn(disk, speed: isHighSpeed ? .high : .full))
             drives[drive.number] = disk
         }
         if devices.isEmpty { return }
-        let slot = nextSlot
-        let port = memory("xhci")
+        switch settings.controller {
+        case .xhci:
+            let controller = XHCI(
+                name: "xhci", devices: devices, irq: irq(PCIAddress(slot: nextSlot)), messages: messages, memory: usbPort("xhci"),
+                scheduler: scheduler)
+            insert(controller)
+            usbControllers = [controller]
+        case .uhci: addUHCI(devices)
+        case .ehci: addEHCI(devices)
+        }
+    }
+
+    private func usbPort(_ name: String) -> BusMasterPort {
+        let port = memory(name)
         port.request = { "a USB transfer" }
-        let controller = XHCI(
-            name: "xhci", devices: devices, irq: IRQLine(piix3, PCIAddress(slot: slot).interruptInput(pin: 1)), messages: messages,
-            memory: port, scheduler: scheduler)
-        xhci = controller
-        insert(controller)
+        return port
+    }
+
+    /// Two devices each: the first controller is the PIIX3's, further ones are cards.
+    private func addUHCI(_ devices: [any USBDevice]) {
+        for first in stride(from: 0, to: devices.count, by: UHCI.portCount) {
+            let role = first == 0 ? UHCI.Role.piix3 : .card
+            let place = first == 0 ? PCIAddress(slot: 1, function: 2) : PCIAddress(slot: nextSlot)
+            let name = first == 0 ? "uhci" : "uhci\(first / UHCI.portCount)"
+            let controller = UHCI(
+                name: name, devices: Array(devices[first..<min(first + UHCI.portCount, devices.count)]), role: role, firstPort: first,
+                irq: irq(place, pin: role.interruptPin), memory: usbPort(name), scheduler: scheduler)
+            if first == 0 { add(controller, at: place) } else { insert(controller) }
+            usbControllers.append(controller)
+        }
+    }
+
+    /// One card: companions for slow devices of the host are its first functions, EHCI its last.
+    private func addEHCI(_ devices: [any USBDevice]) {
+        let slot = nextSlot
+        let place = PCIAddress(slot: slot, function: 7)
+        let controller = EHCI(
+            name: "ehci", devices: devices, irq: irq(place, pin: 4), memory: usbPort("ehci"), scheduler: scheduler)
+        for (function, first) in stride(from: 0, to: EHCI.portCount(devices.count), by: UHCI.portCount).enumerated() {
+            let role = UHCI.Role.companion(function: function)
+            let name = "uhci\(function + 1)"
+            let companion = UHCI(
+                name: name, devices: Array(devices.dropFirst(first).prefix(UHCI.portCount)), role: role, owner: controller, firstPort: first,
+                irq: irq(PCIAddress(slot: slot, function: function), pin: role.interruptPin), memory: usbPort(name),
+                scheduler: scheduler)
+            controller.companions.append(companion)
+            add(companion, at: PCIAddress(slot: slot, function: function))
+        }
+        add(controller, at: place)
+        nextSlot += 1
+        usbControllers = controller.companions + [controller]
     }
 
     private func addAHCI(_ configuration: PCConfiguration, _ media: [DiskImage]) {
@@ -223,8 +284,16 @@ final class PCIDevices {
         func receive(_ bytes: [UInt8]) { port.hostFailed() }
     }
 
-    private var nextSlot: Int { Self.firstSlot + functions.count }
-    private var nextPin: IRQLine { IRQLine(piix3, PCIAddress(slot: nextSlot).interruptInput(pin: 1)) }
+    private var nextPin: IRQLine { irq(PCIAddress(slot: nextSlot)) }
+    private func irq(_ place: PCIAddress, pin: Int = 1) -> IRQLine { IRQLine(piix3, place.interruptInput(pin: pin)) }
+    private func add(_ function: any PCIFunction, at place: PCIAddress) {
+        functions.append(function)
+        places.append(place)
+    }
+    private func addNext(_ function: any PCIFunction) {
+        add(function, at: PCIAddress(slot: nextSlot))
+        nextSlot += 1
+    }
 
     /// Puts a virtio device that was made for `place` into the next slot. `join` tells it of its transport.
     private func addVirtio(
@@ -242,7 +311,7 @@ final class PCIDevices {
 
     /// Plugs the functions in: after they are on the bus.
     func plugIn() {
-        for (index, function) in functions.enumerated() { host.add(function, at: PCIAddress(slot: Self.firstSlot + index)) }
+        for (function, place) in zip(functions, places) { host.add(function, at: place, rom: roms[place]) }
     }
 
     /// The receiver of failures of the host's files: a drive's number in one byte.

@@ -4,6 +4,10 @@ package struct USBSettings: Sendable, Equatable {
     package enum Controller: String, Sendable, CaseIterable {
         /// USB 3 and 2.
         case xhci
+        /// USB 2, with companions for slow devices of the host.
+        case ehci
+        /// USB 1: two devices each.
+        case uhci
     }
     /// The raw values are in recordings and on the command line.
     package enum Device: String, Sendable, CaseIterable {
@@ -28,13 +32,16 @@ package struct USBSettings: Sendable, Equatable {
 
     /// The source of usbmon's records among the notes of a log: no channel's number.
     package static let captureSource: UInt16 = 0x100
+    /// The same, of records whose data is in a disk's image (`USBRecord.reference`).
+    package static let referenceSource: UInt16 = 0x101
 
     /// The most devices that a machine has, disks apart.
     package static var most: Int { Channel.usb.count }
 
-    /// As a setting in the header, such as "xhci:keyboard,tablet"; empty when nothing was asked for.
+    /// As a setting in the header, such as "xhci:keyboard,tablet", and "uhci:" with disks alone; empty when nothing was
+    /// asked for.
     package var text: String {
-        devices.isEmpty ? "" : "\(controller.rawValue):" + devices.map(\.rawValue).joined(separator: ",")
+        devices.isEmpty && controller == .xhci ? "" : "\(controller.rawValue):" + devices.map(\.rawValue).joined(separator: ",")
     }
 
     /// Nil for a text that is not one.

@@ -4,8 +4,9 @@ import Synchronization
 
 /// What a serial port leads to on the host. Output is written at once; input comes from a thread.
 package protocol SerialBackend: HostSink {
-    /// Starts delivering input: `receive` is called from any thread. `closed` when there will be no more.
-    func start(receive: @escaping @Sendable ([UInt8]) -> Void, closed: @escaping @Sendable () -> Void)
+    /// Starts delivering input: `receive` is called from any thread, and `carrier` when whoever was at the far end has gone, or
+    /// is there again.
+    func start(receive: @escaping @Sendable ([UInt8]) -> Void, carrier: @escaping @Sendable () -> Void)
 }
 
 extension SerialBackend {
@@ -19,9 +20,9 @@ package struct BackendError: Error, Sendable, CustomStringConvertible {
     static func system(_ what: String) -> BackendError { BackendError("\(what): \(String(cString: strerror(errno)))") }
 }
 
-/// Reads a descriptor on a thread of its own until it ends.
+/// Reads a descriptor on a thread of its own until it ends, and says so.
 private func pump(
-    _ descriptor: Int32, _ receive: @escaping @Sendable ([UInt8]) -> Void, _ closed: @escaping @Sendable () -> Void
+    _ descriptor: Int32, _ receive: @escaping @Sendable ([UInt8]) -> Void, _ closed: @escaping @Sendable () -> Void = {}
 ) {
     BackgroundThread.start {
         while let bytes = readSome(descriptor) { receive(bytes) }
@@ -33,7 +34,7 @@ private func pump(
 package final class NullBackend: SerialBackend {
     package init() {}
     package func send(_ bytes: [UInt8]) {}
-    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, closed: @escaping @Sendable () -> Void) {}
+    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, carrier: @escaping @Sendable () -> Void) {}
 }
 
 /// Output to a file, no input.
@@ -46,7 +47,7 @@ package final class FileBackend: SerialBackend {
     }
     deinit { close(descriptor) }
     package func send(_ bytes: [UInt8]) { _ = writeAll(descriptor, bytes) }
-    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, closed: @escaping @Sendable () -> Void) {}
+    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, carrier: @escaping @Sendable () -> Void) {}
 }
 
 /// The terminal. Ctrl-a is the escape: `Ctrl-a x` quits, `Ctrl-a h` lists keys, `Ctrl-a Ctrl-a` sends Ctrl-a.
@@ -64,7 +65,7 @@ package final class TerminalBackend: SerialBackend {
 
     package func send(_ bytes: [UInt8]) { _ = writeAll(STDOUT_FILENO, bytes) }
 
-    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, closed: @escaping @Sendable () -> Void) {
+    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, carrier: @escaping @Sendable () -> Void) {
         guard reads else { return }
         Terminal.makeRaw()
         let isTerminal = Terminal.isInteractive
@@ -93,7 +94,7 @@ package final class TerminalBackend: SerialBackend {
                     }
                 }
                 if !plain.isEmpty { receive(plain) }
-            }, closed)
+            })
     }
 }
 
@@ -103,13 +104,14 @@ package final class PtyBackend: SerialBackend {
     /// Such as /dev/pts/3.
     package let name: String
 
-    package init() throws {
+    /// - Parameter option: what asks for it, in messages.
+    package init(option: String = "--serial") throws {
         // The Linux way, by ioctl: TIOCSPTLCK unlocks, TIOCGPTN tells the number (ioctl_tty(2)).
         descriptor = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
         var unlocked: Int32 = 0
         var number: UInt32 = 0
         guard descriptor >= 0, ioctl(descriptor, 0x4004_5431, &unlocked) == 0, ioctl(descriptor, 0x8004_5430, &number) == 0
-        else { throw BackendError.system("--serial pty: cannot be opened") }
+        else { throw BackendError.system("\(option) pty: cannot be opened") }
         name = "/dev/pts/\(number)"
         var mode = termios()
         if tcgetattr(descriptor, &mode) == 0 {
@@ -123,14 +125,27 @@ package final class PtyBackend: SerialBackend {
     /// Nobody may be listening: what does not fit is dropped.
     package func send(_ bytes: [UInt8]) { _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) } }
 
-    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, closed: @escaping @Sendable () -> Void) {
+    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, carrier: @escaping @Sendable () -> Void) {
         let descriptor = self.descriptor
         BackgroundThread.start {
-            // A pty without a partner reports an error; one may come again.
+            // A pty without a partner reports an error; one may come again. Before the first one comes, nobody has gone.
+            var hasPartner = false
+            var isGone = false
             while true {
                 var buffer = [UInt8](repeating: 0, count: 4096)
                 let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, 4096) }
-                if count > 0 { receive(Array(buffer[..<count])) } else { usleep(20_000) }
+                if count > 0 || count < 0 && errno == EAGAIN {
+                    hasPartner = true
+                    if isGone { carrier() }
+                    isGone = false
+                    if count > 0 { receive(Array(buffer[..<count])) } else { usleep(20_000) }
+                } else {
+                    if hasPartner, !isGone {
+                        isGone = true
+                        carrier()
+                    }
+                    usleep(20_000)
+                }
             }
         }
     }
@@ -140,8 +155,10 @@ package final class PtyBackend: SerialBackend {
 package final class SocketBackend: SerialBackend {
     private let descriptor: Int32
 
-    /// - Parameter path: of a UNIX socket, 107 bytes at most.
-    package init(path: String) throws {
+    /// - Parameters:
+    ///   - path: of a UNIX socket, 107 bytes at most.
+    ///   - option: what asks for it, in messages.
+    package init(path: String, option: String = "--serial") throws {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8.prefix($0.count - 1))) }
@@ -150,20 +167,20 @@ package final class SocketBackend: SerialBackend {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
         }
         guard descriptor >= 0, code == 0 else {
-            let problem = BackendError.system("--serial unix:\(path)")
+            let problem = BackendError.system("\(option) unix:\(path)")
             close(descriptor)
             throw problem
         }
         signal(SIGPIPE, SIG_IGN)
     }
 
-    package init(host: String, port: UInt16) throws {
+    package init(host: String, port: UInt16, option: String = "--serial") throws {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var list: UnsafeMutablePointer<addrinfo>?
         let code = getaddrinfo(host, String(port), &hints, &list)
         guard code == 0 else {
-            throw BackendError("--serial tcp:\(host):\(port): \(String(cString: gai_strerror(code)))")
+            throw BackendError("\(option) tcp:\(host):\(port): \(String(cString: gai_strerror(code)))")
         }
         defer { freeaddrinfo(list) }
         var next = list
@@ -179,12 +196,12 @@ package final class SocketBackend: SerialBackend {
             }
             next = info.pointee.ai_next
         }
-        throw BackendError.system("--serial tcp:\(host):\(port): nobody is listening")
+        throw BackendError.system("\(option) tcp:\(host):\(port): nobody is listening")
     }
     deinit { close(descriptor) }
 
     package func send(_ bytes: [UInt8]) { _ = writeAll(descriptor, bytes) }
-    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, closed: @escaping @Sendable () -> Void) {
-        pump(descriptor, receive, closed)
+    package func start(receive: @escaping @Sendable ([UInt8]) -> Void, carrier: @escaping @Sendable () -> Void) {
+        pump(descriptor, receive, carrier)
     }
 }

@@ -1,16 +1,17 @@
 import CHost
+import MachineState
 
-/// CRC-32C (RFC 3720, appendix B.4), by table.
+/// CRC-32C (RFC 3720, appendix B.4).
 package enum CRC32C {
-    private static let table: [UInt32] = (0..<256).map { index in
-        (0..<8).reduce(UInt32(index)) { crc, _ in crc & 1 != 0 ? 0x82F6_3B78 ^ (crc >> 1) : crc >> 1 }
-    }
-    package static func checksum(_ bytes: some Sequence<UInt8>) -> UInt32 {
+    private static let portable = ReflectedCRC(polynomial: 0x82F6_3B78)
+
+    package static func checksum(_ bytes: [UInt8]) -> UInt32 { checksum(bytes[...]) }
+    package static func checksum(_ bytes: ArraySlice<UInt8>) -> UInt32 { bytes.withUnsafeBytes { checksum($0) } }
+    /// - Parameter isPortable: for tests: the host's own instruction is not used.
+    static func checksum(_ bytes: UnsafeRawBufferPointer, isPortable: Bool = false) -> UInt32 {
         var crc = UInt32.max
-        table.withUnsafeBufferPointer { table in
-            for byte in bytes { crc = table[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] ^ (crc >> 8) }
-        }
-        return ~crc
+        if !isPortable, chost_crc32c(&crc, bytes.baseAddress, bytes.count) == 1 { return ~crc }
+        return portable.checksum(bytes)
     }
 }
 

@@ -61,16 +61,21 @@ struct ChunkEncoder {
         size += 3
     }
 
+    /// Empty again, with the memory it had.
+    mutating func clear() {
+        for index in columns.indices { columns[index].removeAll(keepingCapacity: true) }
+        predictor.clear()
+        (count, size) = (0, 0)
+    }
+
     /// All columns, each with its length before it (32 bits, little endian).
-    func encoded() -> [UInt8] {
-        var bytes: [UInt8] = []
+    func encode(into bytes: inout [UInt8]) {
         for column in columns {
             for shift in stride(from: 0, to: 32, by: 8) {
                 bytes.append(UInt8(truncatingIfNeeded: UInt32(column.count) >> UInt32(shift)))
             }
             bytes.append(contentsOf: column)
         }
-        return bytes
     }
 }
 

@@ -23,6 +23,16 @@ struct EventPredictor {
 
     init() {}
 
+    /// As after `init`, with the memory it had.
+    mutating func clear() {
+        sites.removeAll(keepingCapacity: true)
+        index.removeAll(keepingCapacity: true)
+        lastValue.removeAll(keepingCapacity: true)
+        afterOne.removeAll(keepingCapacity: true)
+        for slot in 0..<Self.tableSize { (afterTwo[slot], delta[slot]) = (-1, 0) }
+        (previous, beforePrevious) = (0, 0)
+    }
+
     /// The number of a known site.
     func number(_ site: Site) -> Int? {
         let expected = expectedSite

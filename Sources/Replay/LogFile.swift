@@ -35,7 +35,8 @@ final class LogFile {
         return fstat(descriptor, &status) == 0 ? UInt64(status.st_size) : 0
     }
 
-    func append(_ bytes: [UInt8]) throws(LogError) {
+    func append(_ bytes: [UInt8]) throws(LogError) { try append(bytes[...]) }
+    func append(_ bytes: ArraySlice<UInt8>) throws(LogError) {
         var done = 0
         while done < bytes.count {
             let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress! + done, bytes.count - done) }

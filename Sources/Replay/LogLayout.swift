@@ -70,7 +70,7 @@ package struct ChunkInfo: Sendable, Equatable {
         guard rawSize <= LogLayout.maxChunk, compressedSize <= LogLayout.maxChunk, eventCount <= rawSize else { return nil }
     }
 
-    init(offset: UInt64, compressed: [UInt8], rawSize: Int, encoder: ChunkEncoder, firstEvent: UInt64) {
+    init(offset: UInt64, compressed: ArraySlice<UInt8>, rawSize: Int, encoder: ChunkEncoder, firstEvent: UInt64) {
         self.offset = offset
         compressedSize = UInt32(compressed.count)
         self.rawSize = UInt32(rawSize)

@@ -1,4 +1,3 @@
-import CZstd
 import MachineState
 
 /// Writes a recording: appended chunk by chunk, so that what is written stays good whatever happens afterwards.
@@ -8,24 +7,21 @@ package final class LogWriter {
     private static let maxBytes = 4 << 20
     /// A partial chunk is closed when it has waited so long.
     private static let maxAge = Duration.seconds(2)
-    private static let level: Int32 = 9
-    /// What is large may be data that nothing can make smaller (a download): a quick level finds out, and trying harder
-    /// would stop the machine for nothing.
-    private static let quickLevel: Int32 = 1
-    private static let large = 256 << 10
 
-    private let file: LogFile
+    package let path: String
+    private let store: ChunkStore
     private var encoder = ChunkEncoder()
-    private var chunks: [ChunkInfo] = []
-    private var offset: UInt64
+    /// Chunks that have been closed.
+    package private(set) var chunkCount = 0
     private var opened = ContinuousClock.now
     package private(set) var eventCount: UInt64 = 0
     /// What went wrong; nothing is written any more.
-    package private(set) var failure: LogError?
+    package var failure: LogError? { store.failure }
 
     /// Creates the file and writes its header.
     package init(path: String, header: LogHeader) throws(LogError) {
-        file = try LogFile.create(path)
+        self.path = path
+        let file = try LogFile.create(path)
         var header = header
         var visitor = StateVisitor(.save)
         header.visit(&visitor)
@@ -35,15 +31,10 @@ package final class LogWriter {
         LogLayout.put32(CRC32C.checksum(visitor.bytes), &bytes)
         bytes += visitor.bytes
         try file.append(bytes)
-        offset = UInt64(bytes.count)
+        store = ChunkStore(file, offset: UInt64(bytes.count))
     }
 
-    package var path: String { file.path }
-    /// Chunks that have been closed.
-    package var chunkCount: Int { chunks.count }
-
     package func append(_ event: LogEvent) {
-        if failure != nil { return }
         if encoder.count == 0 { opened = .now }
         encoder.append(event)
         eventCount += 1
@@ -58,7 +49,7 @@ package final class LogWriter {
     /// Writes what is left, the index and the footer.
     package func finish() {
         closeChunk()
-        write(Self.ending(chunks, at: offset))
+        store.finish()
     }
 
     /// Index and footer of a file whose index lies at `offset`.
@@ -78,33 +69,8 @@ package final class LogWriter {
     }
 
     private func closeChunk() {
-        if encoder.count == 0 || failure != nil { return }
-        let raw = encoder.encoded()
-        var compressed = [UInt8](repeating: 0, count: ZSTD_compressBound(raw.count))
-        var size = 0
-        if raw.count >= Self.large { size = ZSTD_compress(&compressed, compressed.count, raw, raw.count, Self.quickLevel) }
-        // An error is a number beyond any size.
-        if raw.count < Self.large || ZSTD_isError(size) != 0 || size < raw.count / 8 * 7 {
-            size = ZSTD_compress(&compressed, compressed.count, raw, raw.count, Self.level)
-        }
-        if ZSTD_isError(size) != 0 {
-            failure = LogError("\(file.path): zstd cannot compress a chunk: \(String(cString: ZSTD_getErrorName(size)))")
-            return
-        }
-        compressed.removeLast(compressed.count - size)
-        let info = ChunkInfo(
-            offset: offset, compressed: compressed, rawSize: raw.count, encoder: encoder,
-            firstEvent: eventCount - UInt64(encoder.count))
-        write(info.header + compressed)
-        chunks.append(info)
-        encoder = ChunkEncoder()
-    }
-
-    private func write(_ bytes: [UInt8]) {
-        if failure != nil { return }
-        do {
-            try file.append(bytes)
-            offset += UInt64(bytes.count)
-        } catch { failure = error }
+        if encoder.count == 0 { return }
+        encoder = store.store(encoder, firstEvent: eventCount - UInt64(encoder.count))
+        chunkCount += 1
     }
 }

@@ -1,6 +1,8 @@
 import ArgumentParser
 import Boundary
+import Devices
 import Machine
+import MachineState
 import Passthrough
 import Replay
 
@@ -47,11 +49,25 @@ struct ExportCommand: ParsableCommand {
             sound.append(bytes[5...], rate: rate)
         }
         if reader.header.boundary == .devices {
+            // The disks' images are needed only if the log refers to them.
+            var session: ReplaySession?
+            func data(_ origin: ImageOrigin, _ count: Int) throws -> [UInt8] {
+                let opened = try session ?? ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
+                session = opened
+                var bytes = [UInt8](repeating: 0, count: count)
+                guard bytes.withUnsafeMutableBytes({ opened.door.readImage(origin, $0) }) else {
+                    throw UserError("\(file): refers to a disk image that cannot be read")
+                }
+                return bytes
+            }
             try reader.forEachEvent { _, event in
                 guard event.kind == .frame else { return true }
                 let source = UInt16(truncatingIfNeeded: event.address)
                 if source == USBSettings.captureSource {
                     usb?.append(event.bytes, time: event.value)
+                } else if source == USBSettings.referenceSource {
+                    guard let usb, let (record, length) = USBRecord.referred(event.bytes), let origin = record.origin else { return true }
+                    usb.append(record.header + (try data(origin, length)), time: event.value)
                 } else {
                     network?.append(event.width != 0, source, event.bytes, event.value)
                     play(event.width != 0, source, event.bytes)
@@ -64,7 +80,7 @@ struct ExportCommand: ParsableCommand {
                 network?.append(isOut, source, bytes, time)
                 play(isOut, source, bytes)
             }
-            if let usb { _ = session.machine.board?.tapUSB { usb.append($0, time: $1) } }
+            if let usb { _ = session.machine.board?.tapUSB { usb.append($0.bytes, time: $1) } }
             _ = try session.run(until: nil)
         }
         if let network, let pcapng {

@@ -114,7 +114,7 @@ struct GoLive {
             live.push(source: channel.rawValue, bytes: USBHostMessage.detached)
         }
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
-        backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
+        HostConnections.start(live, .serial0, backend)
         if let text = options.type { live.push(source: Channel.serial0.rawValue, bytes: Array(text.utf8)) }
         runner?.start()
         let run = LiveRun(machine: machine, door: live, recorder: recorder)

@@ -64,7 +64,15 @@ enum DeviceOption: ExpressibleByArgument, Equatable {
 enum HostConnections {
     static func connect(_ live: LiveBoundary, _ channel: Channel, _ backend: any SerialBackend) {
         live.register(source: channel.rawValue, name: channel.name, sink: backend)
-        backend.start(receive: { live.push(source: channel.rawValue, bytes: $0) }, closed: {})
+        start(live, channel, backend)
+    }
+
+    /// Lets a backend deliver to a channel.
+    static func start(_ live: LiveBoundary, _ channel: Channel, _ backend: any SerialBackend) {
+        backend.start(
+            receive: { live.push(source: channel.rawValue, bytes: $0) },
+            // The carrier has changed.
+            carrier: { live.push(source: channel.rawValue, bytes: []) })
     }
 
     /// What every live run has, whatever its options.

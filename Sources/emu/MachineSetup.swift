@@ -20,7 +20,7 @@ struct MachineSetup {
         let bytes: [UInt8]
     }
     /// Roles of files that are loaded, in the header's order.
-    static let loadedRoles = ["kernel", "initrd", "bios", "vgabios", snapshotRole]
+    static let loadedRoles = ["kernel", "initrd", "bios", "vgabios"] + NetworkCardSettings.Model.allCases.map(FirmwareOptions.role) + [snapshotRole]
     /// Of a recording that was cut out of another one: where it begins.
     static let snapshotRole = "snapshot"
 
@@ -103,6 +103,9 @@ struct MachineSetup {
         if let bootOrder { firmware.bootOrder = bootOrder }
         if let video = file("vgabios") {
             firmware.files.append(FirmwareSettings.File(name: FirmwareImage.videoROM, bytes: video.bytes))
+        }
+        for model in NetworkCardSettings.Model.allCases {
+            if let rom = file(FirmwareOptions.role(model)) { firmware.networkROMs[model.rawValue] = rom.bytes }
         }
         configuration.firmware = firmware
     }

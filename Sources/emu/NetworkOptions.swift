@@ -8,7 +8,7 @@ import Replay
 /// Options of `run` about network cards.
 struct NetworkOptions: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…] (NAT, DHCP, DNS; in builds with --traits Slirp), pcap:INTERFACE[,filter=EXPRESSION][,promisc=off] (an interface of the host; in builds with --traits Pcap), tap:NAME (a tap of the host), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio, ,model=e1000 or ,model=rtl8139; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
+        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…][,tftp=DIRECTORY][,bootfile=NAME] (NAT, DHCP, DNS, TFTP; in builds with --traits Slirp), pcap:INTERFACE[,filter=EXPRESSION][,promisc=off] (an interface of the host; in builds with --traits Pcap), tap:NAME (a tap of the host), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio, ,model=e1000 or ,model=rtl8139; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
         valueName: "backend"))
     var net: [NetworkOption] = []
 
@@ -30,7 +30,7 @@ struct NetworkOptions: ParsableArguments {
 struct NetworkOption: ExpressibleByArgument, Equatable {
     enum Kind: Equatable {
         case none
-        case user([PortForward])
+        case user(UserNetworkOptions)
         /// A capture, whose first frame comes at this virtual time, ns.
         case capture(String, start: UInt64)
         /// An interface of the host, with a filter.
@@ -44,7 +44,7 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
 
     init?(argument: String) {
         let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-        var forwards: [PortForward] = []
+        var user = UserNetworkOptions()
         var start: UInt64 = 0
         var filter = ""
         var isPromiscuous = true
@@ -61,7 +61,9 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
             case "dump" where !value.isEmpty: dump = value
             case "hostfwd" where parts[0] == "user":
                 guard let forward = PortForward(value) else { return nil }
-                forwards.append(forward)
+                user.forwards.append(forward)
+            case "tftp" where parts[0] == "user" && !value.isEmpty: user.directory = value
+            case "bootfile" where parts[0] == "user" && !value.isEmpty: user.bootFile = value
             case "filter" where parts[0].hasPrefix("pcap:"): filter = value
             case "promisc" where parts[0].hasPrefix("pcap:") && (value == "on" || value == "off"): isPromiscuous = value == "on"
             case "start" where parts[0].hasPrefix("pcapfile:"):
@@ -72,7 +74,7 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
         }
         switch parts[0] {
         case "none": kind = .none
-        case "user": kind = .user(forwards)
+        case "user": kind = .user(user)
         default:
             guard let colon = parts[0].firstIndex(of: ":") else { return nil }
             let place = String(parts[0][parts[0].index(after: colon)...])
@@ -101,11 +103,11 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
             _ = (name, filter, isPromiscuous)
             throw UserError("--net pcap: this program was built without it: swift build --traits Pcap (needs libpcap-dev)")
             #endif
-        case .user(let forwards):
+        case .user(let options):
             #if Slirp
-            return try UserNetwork(forwards: forwards)
+            return try UserNetwork(options)
             #else
-            _ = forwards
+            _ = options
             throw UserError("--net user: this program was built without it: swift build --traits Slirp (needs libslirp-dev)")
             #endif
         }

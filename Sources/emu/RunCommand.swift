@@ -84,7 +84,7 @@ struct RunCommand: ParsableCommand {
         }
         if deviceThreads, boundary != .devices { throw ValidationError("--device-threads needs --boundary=devices") }
         if deviceClock == .host, boundary != .devices { throw ValidationError("--device-clock=host needs --boundary=devices") }
-        if kernel == nil, disks.isEmpty { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom or --floppy") }
+        if kernel == nil, disks.isEmpty, !firmware.bootsFromNetwork { throw ValidationError("there is nothing to boot: give --kernel, --disk, --cdrom, --floppy, or --boot n with --net") }
         if kernel == nil, initrd != nil || !append.isEmpty {
             throw ValidationError("--initrd and --append go with --kernel")
         }
@@ -119,7 +119,7 @@ struct RunCommand: ParsableCommand {
             paths["kernel"] = kernel
             paths["initrd"] = initrd
         } else {
-            paths = try firmware.paths()
+            paths = try firmware.paths(configuration.networkCards)
         }
         let setup = try MachineSetup(
             configuration: configuration, paths: paths, drives: try disks.images(), bootOrder: firmware.order)
@@ -170,7 +170,10 @@ struct RunCommand: ParsableCommand {
         if let recorder, configuration.boundary == .devices { connections.note(in: recorder) }
         if let recorder, let board = plane?.board {
             _ = board.tapUSB { [unowned recorder] in
-                recorder.note(frame: $0, source: USBSettings.captureSource, isOut: false, time: $1)
+                // What is in a disk's image is named, as DMA is.
+                let reference = $0.reference
+                let source = reference == nil ? USBSettings.captureSource : USBSettings.referenceSource
+                recorder.note(frame: reference ?? $0.bytes, source: source, isOut: false, time: $1)
             }
         }
         engine.prepare(machine)
@@ -286,21 +289,21 @@ struct RunCommand: ParsableCommand {
         if let debugcon {
             live.register(
                 source: Channel.debugConsole.rawValue, name: Channel.debugConsole.name,
-                sink: TeeSink(try FileBackend(path: debugcon), nil))
+                sink: TeeSink(try FileBackend(path: debugcon, option: "--debugcon "), nil))
         }
         HostConnections.connectCommon(live)
         if devices.serial2 != .none {
-            let second = try devices.serial2.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
+            let second = try devices.serial2.backend("--serial2", readsTerminal: script == nil, quit: { live.requestQuit() })
             HostConnections.connect(live, .serial1, second)
         }
         if let parallel = devices.parallel { HostConnections.connect(live, .parallel0, try FileBackend(path: parallel, option: "--parallel ")) }
         if devices.models.contains(.virtioConsole) {
-            let console = try devices.virtioConsole.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
+            let console = try devices.virtioConsole.backend("--virtio-console", readsTerminal: script == nil, quit: { live.requestQuit() })
             HostConnections.connect(live, .virtioConsole, console)
         }
         let backend = try serial.backend(readsTerminal: script == nil, quit: { live.requestQuit() })
         live.register(source: Channel.serial0.rawValue, name: "serial0", sink: TeeSink(backend, runner))
-        backend.start(receive: { live.push(source: Channel.serial0.rawValue, bytes: $0) }, closed: {})
+        HostConnections.start(live, .serial0, backend)
     }
 
     /// Connects to the devices in other processes.

@@ -35,17 +35,18 @@ enum SerialOption: ExpressibleByArgument, Equatable {
     /// Opens what it leads to.
     /// - Parameters:
     ///   - readsTerminal: what is typed to a terminal goes to the guest; false when a script types.
+    ///   - option: what asked for it, in messages.
     ///   - quit: the terminal's user wants to end the run.
-    func backend(readsTerminal: Bool, quit: @escaping @Sendable () -> Void) throws -> any SerialBackend {
+    func backend(_ option: String = "--serial", readsTerminal: Bool, quit: @escaping @Sendable () -> Void) throws -> any SerialBackend {
         switch self {
         case .stdio: return TerminalBackend(reads: readsTerminal, quit: quit)
-        case .file(let path): return try FileBackend(path: path)
+        case .file(let path): return try FileBackend(path: path, option: "\(option) file:")
         case .pty:
-            let pty = try PtyBackend()
-            Message.say("serial console on \(pty.name)")
+            let pty = try PtyBackend(option: option)
+            Message.say(option == "--serial" ? "serial console on \(pty.name)" : "\(option) is \(pty.name)")
             return pty
-        case .tcp(let host, let port): return try SocketBackend(host: host, port: port)
-        case .unix(let path): return try SocketBackend(path: path)
+        case .tcp(let host, let port): return try SocketBackend(host: host, port: port, option: option)
+        case .unix(let path): return try SocketBackend(path: path, option: option)
         case .none: return NullBackend()
         }
     }

@@ -11,12 +11,19 @@ struct USBOptions: ParsableArguments {
         valueName: "device"))
     var usb: [USBOption] = []
 
+    @Option(help: ArgumentHelp(
+        "The controller that USB devices and disks are at: xhci (USB 3), ehci (USB 2; all built-in devices are of high speed) or uhci (USB 1.1; two devices each).",
+        valueName: "name"))
+    var usbController = USBSettings.Controller.xhci
+
     func validate() throws {
         if usb.count > USBSettings.most { throw ValidationError("--usb can be given \(USBSettings.most) times at most") }
     }
 
-    var settings: USBSettings { USBSettings(devices: usb.map(\.device)) }
+    var settings: USBSettings { USBSettings(controller: usbController, devices: usb.map(\.device)) }
 }
+
+extension USBSettings.Controller: ExpressibleByArgument {}
 
 /// `--usb DEVICE`.
 enum USBOption: ExpressibleByArgument, Equatable {
@@ -56,7 +63,7 @@ struct USBConnections {
             switch option {
             case .builtIn: break
             case .serial(let serial):
-                HostConnections.connect(live, channel, try serial.backend(readsTerminal: readsTerminal, quit: { live.requestQuit() }))
+                HostConnections.connect(live, channel, try serial.backend("--usb serial", readsTerminal: readsTerminal, quit: { live.requestQuit() }))
             case .host(let place):
                 #if USB
                 let link = USBHostLink(try LibUSBDevice(place) { Message.say($0) }, live, channel)

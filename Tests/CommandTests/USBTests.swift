@@ -34,26 +34,27 @@ struct USBTests {
         return found
     }
 
-    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"])
-    func builtInDevicesWorkAndReplay(boundary: String) throws {
+    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"], ["xhci", "ehci", "uhci"])
+    func builtInDevicesWorkAndReplay(boundary: String, controller: String) throws {
+        let (slow, fast) = (controller == "ehci" ? 480 : 12, controller == "uhci" ? 12 : 480)
         let scratch = try Scratch()
         var random = SystemRandomNumberGenerator()
         let image = (0..<2 << 20).map { _ in UInt8.random(in: 0...255, using: &random) }
         let disk = try scratch.write("disk.img", image)
-        let script = try scratch.write("script", Array("wait \"ready for keys\" 60\nkey a\nsleep 0.1\nkey shift-b\nkey f12\n".utf8))
+        let script = try scratch.write("script", Array("wait \"ready for keys\" 600\nkey a\nsleep 0.1\nkey shift-b\nkey f12\n".utf8))
         let recording = scratch.path("usb.emurec")
         let (process, output, errors) = try Program.start(
             guest(
                 [
                     "--boundary=\(boundary)", "--record", recording, "--disk", "\(disk),if=usb", "--usb", "keyboard", "--usb", "tablet",
-                    "--usb", "mouse", "--script", script,
+                    "--usb", "mouse", "--usb-controller", controller, "--script", script,
                 ], append: "disk=1 keys=4"))
         let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         let messages = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         for line in [
-            "device 1d6b:0110 12 USB keyboard", "device 1d6b:0112 12 USB tablet", "device 1d6b:0111 12 USB mouse",
-            "device 1d6b:0120 480 USB disk", "disk 4096 sectors", try Program.digest(disk), "the disk was written",
+            "device 1d6b:0110 \(slow) USB keyboard", "device 1d6b:0112 \(slow) USB tablet", "device 1d6b:0111 \(slow) USB mouse",
+            "device 1d6b:0120 \(fast) USB disk", "disk 4096 sectors", try Program.digest(disk), "the disk was written",
             "key 30\r\nkey 42\r\nkey 48\r\nkey 88",
         ] { #expect(said.contains(line), "\(line): \(said)\(messages)") }
         #expect(try scratch.read("disk.img") == image, "the image is not written")
@@ -67,7 +68,8 @@ struct USBTests {
         for record in found {
             if record.event == 0x53 { open.insert(record.number) } else { #expect(open.remove(record.number) != nil) }
         }
-        let read = found.filter { $0.event == 0x43 && $0.kind == 3 && $0.endpoint == 0x81 && $0.data.count >= 4096 }
+        let least = controller == "uhci" ? 1024 : 4096
+        let read = found.filter { $0.event == 0x43 && $0.kind == 3 && $0.endpoint == 0x81 && $0.data.count >= least }
         #expect(read.contains { $0.data == Array(image[..<$0.data.count]) }, "the disk's first sectors")
         // A report of the keyboard: the key A, whose usage is 4.
         #expect(found.contains { $0.event == 0x43 && $0.kind == 1 && $0.data == [0, 0, 4, 0, 0, 0, 0, 0] })
@@ -75,8 +77,8 @@ struct USBTests {
         #expect(boundary == "devices" || size < 100_000, "the disk's data is in the log")
     }
 
-    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"])
-    func theSerialAdapterSpeaksBothWays(boundary: String) throws {
+    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: [("inputs", "xhci"), ("devices", "xhci"), ("inputs", "ehci"), ("inputs", "uhci")])
+    func theSerialAdapterSpeaksBothWays(boundary: String, controller: String) throws {
         let scratch = try Scratch()
         let recording = scratch.path("usb.emurec")
         let console = scratch.path("console")
@@ -84,7 +86,7 @@ struct USBTests {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: Program.path ?? "")
         process.arguments = guest(
-            ["--boundary=\(boundary)", "--record", recording, "--serial", "file:\(console)", "--usb", "serial=stdio"],
+            ["--boundary=\(boundary)", "--record", recording, "--serial", "file:\(console)", "--usb", "serial=stdio", "--usb-controller", controller],
             append: "serial=1")
         let (input, output) = (Pipe(), Pipe())
         process.standardInput = input
@@ -92,7 +94,7 @@ struct USBTests {
         process.standardError = FileHandle.nullDevice
         try process.run()
         var heard: [UInt8] = []
-        let deadline = Date().addingTimeInterval(90)
+        let deadline = Date().addingTimeInterval(600)
         while !String(decoding: heard, as: UTF8.self).contains("hello from the guest"), Date() < deadline, process.isRunning {
             heard += output.fileHandleForReading.availableData
         }
@@ -100,8 +102,30 @@ struct USBTests {
         heard += output.fileHandleForReading.readDataToEndOfFile()
         process.waitUntilExit()
         let said = (try? String(contentsOfFile: console, encoding: .utf8)) ?? ""
-        #expect(said.contains("device 1d6b:0130 12 USB serial adapter") && said.contains("heard good day"), "\(said)")
+        #expect(said.contains("device 1d6b:0130 \(controller == "ehci" ? 480 : 12) USB serial adapter") && said.contains("heard good day"), "\(said)")
         #expect(String(decoding: heard, as: UTF8.self).contains("good day"))
+        let verify = try Program.run("verify", recording)
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
+    }
+
+    /// The far end of a USB serial adapter goes: the guest's terminal is hung up, in the replay too.
+    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"])
+    func aSocketThatClosesHangsUpTheAdapter(boundary: String) throws {
+        let scratch = try Scratch()
+        let recording = scratch.path("usb.emurec")
+        let server = try UnixServer(scratch.path("socket"))
+        let (process, output, errors) = try Program.start(
+            guest(
+                ["--boundary=\(boundary)", "--record", recording, "--usb", "serial=unix:\(scratch.path("socket"))"],
+                append: "serial=1 hangup=1"))
+        #expect(server.hear(until: "hello from the guest"))
+        server.say("good day\n")
+        #expect(server.hear(until: "good day"))
+        server.hangUp()
+        let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        let messages = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(said.contains("heard good day") && said.contains("hung up"), "\(said)\(messages)")
         let verify = try Program.run("verify", recording)
         #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
     }

@@ -53,6 +53,37 @@ struct PCITests {
         board.out(0xCFC | register & 3, value, width)
     }
 
+    /// An expansion ROM is sized, mapped where its register says while both bits allow it, and has the function's identifiers.
+    @Test func anExpansionROM() {
+        var image = [UInt8](repeating: 0, count: 3000)
+        image.replaceSubrange(0..<3, with: [0x55, 0xAA, 6])
+        image[0x18] = 0x1C
+        image.replaceSubrange(0x1C..<0x24, with: Array("PCIR".utf8) + [0xF4, 0x1A, 0x41, 0x10])
+        let third = board.add(Card("c"))
+        host.add(
+            third, at: PCIAddress(slot: 5), rom: OptionROM(name: "c", bytes: image, vendor: 0x1234, device: 0x5678))
+        func at(_ place: UInt64) -> UInt64 { board.bus.read(.memory, 0xE000_0000 + place, width: 1) }
+        write(5, 0x30, 0xFFFF_FFFE)
+        #expect(read(5, 0x30) == 0xFFFF_F000, "4 KiB")
+        write(5, 0x30, 0xE000_0001)
+        #expect(at(0) == 0xFF, "memory is not decoded yet")
+        write(5, 4, 2, 2)
+        #expect(at(0) == 0x55 && at(1) == 0xAA && at(0xFFF) == 0xFF)
+        #expect(board.bus.read(.memory, 0xE000_0020, width: 4) == 0x5678_1234)
+        // The sum of all bytes is what it was.
+        #expect((0..<3000).reduce(UInt8(0)) { $0 &+ UInt8(at($1)) } == image.reduce(0, &+))
+        board.bus.write(.memory, 0xE000_0000, width: 1, value: 0)
+        #expect(at(0) == 0x55)
+        write(5, 0x30, 0xE000_0000)
+        #expect(at(0) == 0xFF)
+        #expect(read(4, 0x30) == 0)
+        write(4, 0x30, 0xFFFF_FFFF)
+        #expect(read(4, 0x30) == 0, "another function has none")
+        // What is no image stays as it is.
+        #expect(OptionROM(name: "d", bytes: [1, 2], vendor: 1, device: 2).read(region: 0, offset: 0, width: 2) == 0x0201)
+        #expect(OptionROM(name: "e", bytes: [], vendor: 1, device: 2).size == 2048)
+    }
+
     @Test func enumeration() {
         #expect(read(0, 0) == 0x1237_8086)
         #expect(read(1, 0) == 0x7000_8086)

@@ -48,6 +48,28 @@ struct UART16550Tests {
         #expect(board.edges[4] == 3, "each byte makes an edge")
     }
 
+    /// The far end goes after what it has said has been heard, and comes back.
+    @Test func theCarrierGoesAndComes() {
+        board.out(0x3F9, 8)
+        #expect(board.in(0x3FE) == 0xB0)
+        chip.receive([7])
+        chip.receive([])
+        #expect(board.in(0x3FE) == 0xB0, "a byte is on its way")
+        board.advance(characterTime)
+        #expect(board.in(0x3F8) == 7 && board.levels[4] && board.in(0x3FA) & 0x0F == 0)
+        #expect(board.in(0x3FE) == 0x1A && !board.levels[4], "DCD and DSR have gone, CTS stays")
+        #expect(board.in(0x3FE) == 0x10)
+        // Loopback and back.
+        board.out(0x3FC, 0x1F)
+        #expect(board.in(0x3FE) & 0xF0 == 0xF0)
+        board.out(0x3FC, 0x0B)
+        #expect(board.in(0x3FE) & 0xF0 == 0x10)
+        chip.reset()
+        #expect(board.in(0x3FE) == 0x10, "a reset brings nobody back")
+        chip.receive([])
+        #expect(board.in(0x3FE) == 0xBA)
+    }
+
     @Test func receivesAtTheProgrammedRate() {
         chip.receive([1, 2])
         #expect(board.in(0x3FD) & 1 == 0)

@@ -224,6 +224,39 @@ struct XHCITests {
         #expect(tablet.carryOut(report) == .waiting)
     }
 
+    @Test func theSerialAdapterTellsOfTheCarrier() {
+        let serial = USBSerial(channel: FakeBoard())
+        var woken: [UInt8] = []
+        serial.wake = { woken.append($0) }
+        let news = USBTransfer(.interrupt, endpoint: 0x83, length: 16)
+        #expect(serial.carryOut(news) == .done([0xA1, 0x20, 0, 0, 0, 0, 2, 0, 3, 0]))
+        #expect(serial.carryOut(news) == .waiting)
+        serial.receive([5])
+        serial.receive([])
+        #expect(serial.carryOut(news) == .waiting, "what came before is read first")
+        woken = []
+        #expect(serial.carryOut(USBTransfer(.bulk, endpoint: 0x81, length: 64)) == .done([5]) && woken == [0x83])
+        #expect(serial.carryOut(news) == .done([0xA1, 0x20, 0, 0, 0, 0, 2, 0, 0, 0]))
+        serial.reset()
+        #expect(serial.carryOut(news) == .done([0xA1, 0x20, 0, 0, 0, 0, 2, 0, 0, 0]), "a reset brings nobody back")
+        serial.receive([])
+        #expect(serial.carryOut(news) == .done([0xA1, 0x20, 0, 0, 0, 0, 2, 0, 3, 0]))
+    }
+
+    /// Sectors that come in small packets.
+    @Test func aDiskTakesSmallPackets() {
+        let medium = MemoryMedium(sectors: 16)
+        let disk = USBStorage(medium: medium, serial: "S1", isHighSpeed: false)
+        let data = (0..<1024).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+        #expect(disk.carryOut(USBTransfer(.bulk, endpoint: 2, data: wrapper(7, 1024, isIn: false, [0x2A, 0, 0, 0, 0, 3, 0, 0, 2]))) == .done([]))
+        for start in stride(from: 0, to: 1024, by: 96) {
+            let packet = USBTransfer(.bulk, endpoint: 2, data: Array(data[start..<min(start + 96, 1024)]))
+            if case .later = disk.carryOut(packet) { #expect(disk.carryOut(packet) == .done([])) }
+        }
+        if case .done(let status) = disk.carryOut(USBTransfer(.bulk, endpoint: 0x81, length: 13)) { #expect(status[12] == 0) }
+        #expect(Array(medium.bytes[3 * 512..<5 * 512]) == data)
+    }
+
     /// A ring of events that is full loses nothing while some wait.
     @Test func eventsWaitForRoom() {
         let (driver, _) = keyboard()

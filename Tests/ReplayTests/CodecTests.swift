@@ -187,7 +187,8 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
         last.value = 5
         encoder.append(note)
         encoder.append(last)
-        var bytes = encoder.encoded()
+        var bytes: [UInt8] = []
+        encoder.encode(into: &bytes)
         // The first definition begins with the kind, behind the column of sites and two lengths.
         let sites = Int(bytes[0])
         let kind = 4 + sites + 4
@@ -214,8 +215,67 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
 
     @Test func checksumsAreTheStandards() {
         #expect(CRC32C.checksum(Array("123456789".utf8)) == 0xE306_9283)
+        #expect(CRC32C.checksum([UInt8]()) == 0)
         #expect(SHA256.hex([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
         #expect(SHA256.hex(Array("abc".utf8)) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    }
+
+    /// The host's instruction and the tables agree, at every length and alignment.
+    @Test func bothChecksumsAgree() {
+        var generator = SeededGenerator(3)
+        let bytes = (0..<300).map { _ in UInt8.random(in: 0...255, using: &generator) }
+        bytes.withUnsafeBytes { bytes in
+            for start in 0..<9 {
+                for end in start..<bytes.count {
+                    let part = UnsafeRawBufferPointer(rebasing: bytes[start..<end])
+                    #expect(CRC32C.checksum(part) == CRC32C.checksum(part, isPortable: true))
+                }
+            }
+        }
+    }
+
+    /// Chunks that a thread writes come in their order, whoever is faster.
+    @Test func manyChunksComeInTheirOrder() throws {
+        let path = LogFixture.path()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let writer = try LogWriter(path: path, header: LogFixture.header)
+        for number in 0..<400 as Range<UInt64> {
+            var event = LogEvent(.input, position: number)
+            event.bytes = [UInt8](repeating: UInt8(number & 0xFF), count: 100_000)
+            writer.append(event)
+        }
+        writer.finish()
+        #expect(writer.failure == nil && writer.chunkCount > 5)
+        let reader = try LogReader(path: path)
+        #expect(reader.isComplete && reader.chunks.count == writer.chunkCount)
+        let events = try LogFixture.read(path)
+        #expect(events.map(\.position) == Array(0..<400))
+        #expect(events.allSatisfy { $0.bytes == [UInt8](repeating: UInt8($0.position & 0xFF), count: 100_000) })
+    }
+
+    /// A writer that is gone without an end has left what it was given.
+    @Test func whatWasHandedOverIsInTheFile() throws {
+        var generator = SeededGenerator(21)
+        let path = LogFixture.path()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let events = LogFixture.events(200_000, &generator)
+        try LogFixture.write(events, path, finish: false)
+        #expect(try !LogReader(path: path).isComplete)
+        let found = try LogFixture.read(path)
+        #expect(found.map(\.position) == events.prefix(3 * 65_536).map(\.position))
+        #expect(found.map(\.bytes) == events.prefix(3 * 65_536).map(\.bytes))
+    }
+
+    @Test func aFullDiskIsTold() throws {
+        let store = ChunkStore(try LogFile.create("/dev/full"), offset: 0)
+        var encoder = ChunkEncoder()
+        for number in 0..<20 as Range<UInt64> {
+            encoder.append(LogEvent(.portWrite, position: number))
+            encoder = store.store(encoder, firstEvent: number)
+            #expect(encoder.count == 0)
+        }
+        store.finish()
+        #expect(try #require(store.failure).description.contains("/dev/full: cannot be written"))
     }
 
     /// The host's SHA instructions, where it has them, and our own arithmetic, given the bytes in pieces.

@@ -8,13 +8,15 @@
 /// Maps shared anonymous memory a second time, elsewhere. NULL with errno when that fails.
 void *chost_map_again(void *memory, size_t size);
 
+/// Waits until a descriptor can be read, or so long. 1: it can be.
+int chost_wait_readable(int descriptor, uint64_t nanoseconds);
+
 /// 1 if the host's processor has SSSE3, SSE4.1 and SSE4.2.
 int chost_has_sse42(void);
 
 /// Adds whole blocks of 64 bytes to a SHA-256 state (FIPS 180-4, 6.2.2), with the 64 constants given, by the host's SHA
 /// instructions (SDM volume 2, SHA256RNDS2). 0: the host has none, nothing was done.
 int chost_sha256(uint32_t *state, const uint8_t *bytes, size_t blocks, const uint32_t *constants);
-
 
 /// Sends bytes over a Unix socket, with `number` (at most 16) descriptors beside the first of them. Returns the number of
 /// bytes sent, or -1 with errno.
@@ -39,5 +41,9 @@ int chost_watch_wait(int set, int milliseconds);
 
 /// Which of at most 32 descriptors can be read, as bits, waiting at most so many nanoseconds; 0 for none.
 unsigned chost_readable(const int *descriptors, size_t number, uint64_t nanoseconds);
+
+/// Goes on with a CRC-32C (polynomial 0x82F63B78, lowest bit first) over bytes, by the host's instruction (SDM volume 2,
+/// CRC32). 0: the host has none, nothing was done.
+int chost_crc32c(uint32_t *crc, const void *bytes, size_t count);
 
 #endif

@@ -360,8 +360,7 @@ package final class E1000: PCIFunction, NetworkCard {
                 continue
             }
             // A real frame has 60 bytes at least, and its check sequence unless RCTL.SECRC takes it away.
-            var bytes = frame + [UInt8](repeating: 0, count: max(0, 60 - frame.count))
-            if word(Register.receiveControl) >> 26 & 1 == 0 { bytes += EthernetCheck.sequence(bytes) }
+            let bytes = EthernetCheck.packet(frame, hasSequence: word(Register.receiveControl) >> 26 & 1 == 0)
             let size = bufferSize
             let count = word(Register.receiveRing + 8) / 16
             let (head, tail) = (word(Register.receiveRing + 0x10), word(Register.receiveRing + 0x18))
@@ -370,11 +369,12 @@ package final class E1000: PCIFunction, NetworkCard {
             _ = state.wire.next()
             for start in stride(from: 0, to: bytes.count, by: size) {
                 guard let place = self.head(Register.receiveRing) else { break }
-                let piece = Array(bytes[start..<min(start + size, bytes.count)])
-                piece.withUnsafeBytes { memory.write(descriptor(place).0, from: $0) }
+                let count = min(size, bytes.count - start)
+                let buffer = descriptor(place).0
+                bytes.withUnsafeBytes { memory.write(buffer, from: UnsafeRawBufferPointer(rebasing: $0[start..<start + count])) }
                 // Length; done, end of packet, and that no checksum was looked at.
                 let status: UInt64 = 1 | 4 | (start + size >= bytes.count ? 2 : 0)
-                let second = (UInt64(piece.count) | status << 32).littleEndian
+                let second = (UInt64(count) | status << 32).littleEndian
                 withUnsafeBytes(of: second) { memory.write(place &+ 8, from: $0) }
                 advance(Register.receiveRing)
             }

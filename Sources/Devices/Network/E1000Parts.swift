@@ -141,9 +141,7 @@ package struct E1000PHY {
 
 /// Ethernet's check sequence: CRC-32 (IEEE 802.3, 3.2.9).
 enum EthernetCheck {
-    private static let table: [UInt32] = (0..<256).map { index in
-        (0..<8).reduce(UInt32(index)) { value, _ in value & 1 != 0 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
-    }
+    private static let check = ReflectedCRC(polynomial: 0xEDB8_8320)
 
     /// The CRC with the highest bit first, as multicast filters take it.
     static func crc(_ bytes: ArraySlice<UInt8>) -> UInt32 {
@@ -157,9 +155,18 @@ enum EthernetCheck {
         return value
     }
 
-    /// The four bytes behind a frame.
-    static func sequence(_ frame: [UInt8]) -> [UInt8] {
-        let value = ~frame.reduce(UInt32.max) { table[Int(($0 ^ UInt32($1)) & 0xFF)] ^ $0 >> 8 }
-        return (0..<4).map { UInt8(truncatingIfNeeded: value >> UInt32($0 * 8)) }
+    /// A frame as the cable has it: with `header` before it, 60 bytes at least, and its check sequence if that is wanted.
+    static func packet(_ frame: [UInt8], header: UInt32? = nil, hasSequence: Bool = true) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(max(frame.count, 60) + 8)
+        func put(_ value: UInt32) { withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) } }
+        if let header { put(header) }
+        bytes += frame
+        if frame.count < 60 { bytes += [UInt8](repeating: 0, count: 60 - frame.count) }
+        if hasSequence {
+            let start = header == nil ? 0 : 4
+            put(bytes.withUnsafeBytes { check.checksum(UnsafeRawBufferPointer(rebasing: $0[start...])) })
+        }
+        return bytes
     }
 }

@@ -368,19 +368,17 @@ package final class RTL8139: PCIFunction, NetworkCard {
             }
             let size = bufferSize
             let write = Int(state.writePointer) % size
-            let padded = frame.count < 60 ? frame + [UInt8](repeating: 0, count: 60 - frame.count) : frame
-            let packet = padded + EthernetCheck.sequence(padded)
+            let length = max(frame.count, 60) + 4
             // A header of four bytes, and the next frame begins at a word.
-            let needed = (packet.count + 4 + 3) & ~3
+            let needed = (length + 4 + 3) & ~3
             let free = isBufferEmpty ? size : (size + readPlace - write) % size
             if free <= needed {
                 raise(Cause.overflow)
                 break
             }
             _ = state.wire.next()
-            let status = 1 | kind
-            let header = [UInt8(status & 0xFF), UInt8(status >> 8), UInt8(packet.count & 0xFF), UInt8(packet.count >> 8)]
-            put(header + packet, at: write)
+            // Its status and length.
+            put(EthernetCheck.packet(frame, header: UInt32(1 | kind) | UInt32(length) << 16), at: write)
             state.writePointer = UInt16(truncatingIfNeeded: (write + needed) % size)
             hasReceived = true
         }
@@ -402,7 +400,7 @@ package final class RTL8139: PCIFunction, NetworkCard {
     private func accepted(_ frame: [UInt8]) -> UInt16? {
         let control = state.receiveControl
         if frame[0] & 1 == 0 {
-            if Array(frame[..<6]) == state.address { return control & 3 != 0 ? 1 << 14 : nil }
+            if frame[..<6].elementsEqual(state.address) { return control & 3 != 0 ? 1 << 14 : nil }
             return control & 1 != 0 ? 0 : nil
         }
         if frame[..<6].allSatisfy({ $0 == 0xFF }) { return control & 9 != 0 ? 1 << 13 : nil }

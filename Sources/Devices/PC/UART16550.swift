@@ -33,6 +33,10 @@ package final class UART16550: Device, HostReceiver {
         package var isReceiving = false
         /// Bytes that the host has sent and the line has not yet carried.
         package var inbox: [UInt8] = []
+        /// Somebody is at the far end: DCD and DSR.
+        package var hasCarrier = true
+        /// The carrier changes when the line has carried what the host has sent.
+        package var changesCarrier = false
 
         package init() {}
 
@@ -51,6 +55,8 @@ package final class UART16550: Device, HostReceiver {
             visitor.field("timeoutInterrupt", &timeoutInterrupt)
             visitor.field("isReceiving", &isReceiving)
             visitor.field("inbox", &inbox)
+            visitor.field("hasCarrier", &hasCarrier)
+            visitor.field("changesCarrier", &changesCarrier)
         }
     }
 
@@ -98,8 +104,12 @@ package final class UART16550: Device, HostReceiver {
         }
     }
 
+    /// Whoever is at the far end stays.
     package func reset() {
+        let hasCarrier = state.hasCarrier != state.changesCarrier
         state = State()
+        state.hasCarrier = hasCarrier
+        if !hasCarrier { state.modemStatus = 0x10 }
         scheduler.cancel(self, timer: Self.arrivalTimer)
         scheduler.cancel(self, timer: Self.timeoutTimer)
         updateInterrupt()
@@ -182,9 +192,10 @@ package final class UART16550: Device, HostReceiver {
         updateInterrupt()
     }
 
-    /// In loopback the modem inputs are wired to the outputs; otherwise the far end asserts DCD, DSR and CTS.
+    /// In loopback the modem inputs are wired to the outputs; otherwise the far end asserts DCD and DSR while it is there, and
+    /// CTS always: what is sent to nobody is lost, and holds nobody up.
     private func updateModemInputs() {
-        var inputs: UInt8 = 0xB0
+        var inputs: UInt8 = state.hasCarrier ? 0xB0 : 0x10
         if isLooped {
             let control = state.modemControl
             inputs = (control & 2) << 3 | (control & 1) << 5 | (control & 4) << 4 | (control & 8) << 4
@@ -207,9 +218,21 @@ package final class UART16550: Device, HostReceiver {
         updateInterrupt()
     }
 
+    /// Bytes from the host; none: the far end's carrier has changed, after all that came before.
     package func receive(_ bytes: [UInt8]) {
+        if bytes.isEmpty {
+            state.changesCarrier.toggle()
+            return updateCarrier()
+        }
         state.inbox.append(contentsOf: bytes.prefix(Self.inboxLimit - state.inbox.count))
         startReceiving()
+    }
+
+    private func updateCarrier() {
+        guard state.changesCarrier, state.inbox.isEmpty else { return }
+        state.changesCarrier = false
+        state.hasCarrier.toggle()
+        updateModemInputs()
     }
 
     /// One character's time on the line: ten bits.
@@ -232,6 +255,7 @@ package final class UART16550: Device, HostReceiver {
             state.isReceiving = false
             if !state.inbox.isEmpty, !isLooped { accept(state.inbox.removeFirst()) }
             startReceiving()
+            updateCarrier()
         }
         updateInterrupt()
     }

@@ -40,6 +40,8 @@ package struct PCIConfiguration {
     private var clearable = [UInt8](repeating: 0, count: 256)
     /// Base address registers 0...5.
     package private(set) var baseAddresses = [BaseAddress?](repeating: nil, count: 6)
+    /// Bytes of the expansion ROM, a power of two; 0: there is none.
+    package private(set) var romSize: UInt32 = 0
     private var initial = [UInt8](repeating: 0, count: 256)
 
     /// - Parameters:
@@ -92,6 +94,13 @@ package struct PCIConfiguration {
         baseAddresses[index] = BaseAddress(space: space, size: size, isPrefetchable: isPrefetchable, region: region)
         preset(0x10 + index * 4, width: 4, space == .port ? 1 : (isPrefetchable ? 8 : 0))
         allowWrites(0x10 + index * 4, width: 4, mask: ~(size - 1) & (space == .port ? ~3 : ~15))
+    }
+
+    /// Gives the function an expansion ROM of `size` bytes, a power of two of 2048 at least.
+    package mutating func setROM(size: UInt32) {
+        precondition(size >= 2048 && size & (size - 1) == 0, "a ROM's size is a power of two")
+        romSize = size
+        allowWrites(0x30, width: 4, mask: ~(size - 1) | 1)
     }
 
     /// Puts a capability (PCI 2.2, 6.7) at `offset`, in front of those that are there: its ID, then the link, then
@@ -151,6 +160,14 @@ package struct PCIConfiguration {
         // Address 0 means unset; all ones means that software asks for the size.
         guard base != 0, end <= (bar.space == .port ? 0x1_0000 : 0xFFFF_FFFF) else { return nil }
         return base
+    }
+
+    /// Where the expansion ROM is now: nil when it is not decoded, or while it is being sized.
+    package var romBase: UInt64? {
+        let register = read(0x30, width: 4)
+        guard romSize > 0, command & 2 != 0, register & 1 != 0 else { return nil }
+        let base = UInt64(register & ~(romSize - 1))
+        return base != 0 && base + UInt64(romSize) <= 0xFFFF_FFFF ? base : nil
     }
 
     /// The region of base address register `index` as `Device.regions` must give it: empty while it is not decoded.

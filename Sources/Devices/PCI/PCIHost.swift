@@ -32,11 +32,14 @@ package final class PCIHost: PCIFunction {
         let address: PCIAddress
         /// Kept by the bus.
         unowned let function: any PCIFunction
+        /// Its expansion ROM. Kept by the bus.
+        unowned let rom: OptionROM?
     }
     /// A base address register at work.
     private struct Mapping: Equatable {
         let slot: Int
-        let region: Int
+        /// Of the function; nil for its ROM.
+        let region: Int?
         let space: Region.Space
         let base: UInt64
         let size: UInt64
@@ -77,10 +80,14 @@ package final class PCIHost: PCIFunction {
         add(self, at: PCIAddress(slot: 0))
     }
 
-    /// Plugs a function in. It must be attached to the `Bus` too.
-    package func add(_ function: any PCIFunction, at address: PCIAddress) {
+    /// Plugs a function in, with its expansion ROM, if it has one. It must be attached to the `Bus` too.
+    package func add(_ function: any PCIFunction, at address: PCIAddress, rom: OptionROM? = nil) {
         precondition(!slots.contains { $0.address == address }, "PCI address of \(function.name) is taken")
-        slots.append(Slot(address: address, function: function))
+        if let rom {
+            bus.attach(rom)
+            function.configuration.setROM(size: rom.size)
+        }
+        slots.append(Slot(address: address, function: function, rom: rom))
         slots.sort { ($0.address.slot, $0.address.function) < ($1.address.slot, $1.address.function) }
     }
 
@@ -148,7 +155,7 @@ package final class PCIHost: PCIFunction {
         let register = Int(state.address & 0xFC) + Int(offset & 3)
         function.configuration.write(register, width: min(width, 4), UInt32(truncatingIfNeeded: value))
         function.configurationWritten(register, width: min(width, 4))
-        if register < 0x28 { updateMappings() }
+        if register < 0x28 || register & ~3 == 0x30 { updateMappings() }
     }
 
     /// The function that CONFADD selects, as an index into `slots`.
@@ -172,25 +179,30 @@ package final class PCIHost: PCIFunction {
         var wanted: [Mapping] = []
         for (index, slot) in slots.enumerated() {
             let configuration = slot.function.configuration
+            func want(_ space: Region.Space, _ base: UInt64, _ size: UInt64, _ region: Int?) {
+                if wanted.contains(where: { $0.overlaps(space, base, size) }) || isFixed(space, base, size) { return }
+                wanted.append(Mapping(slot: index, region: region, space: space, base: base, size: size))
+            }
             for (register, bar) in configuration.baseAddresses.enumerated() {
                 guard let bar, let base = configuration.base(register) else { continue }
-                let size = UInt64(bar.size)
-                let isTaken =
-                    wanted.contains { $0.overlaps(bar.space, base, size) } || isFixed(bar.space, base, size)
-                if isTaken { continue }
-                wanted.append(Mapping(slot: index, region: bar.region, space: bar.space, base: base, size: size))
+                want(bar.space, base, UInt64(bar.size), bar.region)
             }
+            if slot.rom != nil, let base = configuration.romBase { want(.memory, base, UInt64(configuration.romSize), nil) }
         }
         if wanted == mappings { return }
         for mapping in mappings where !wanted.contains(mapping) {
-            bus.unmap(slots[mapping.slot].function, mapping.region)
+            bus.unmap(device(mapping), mapping.region ?? 0)
         }
         for mapping in wanted where !mappings.contains(mapping) {
-            bus.map(
-                slots[mapping.slot].function, mapping.region,
-                Region(mapping.space, base: mapping.base, size: mapping.size))
+            bus.map(device(mapping), mapping.region ?? 0, Region(mapping.space, base: mapping.base, size: mapping.size))
         }
         mappings = wanted
+    }
+
+    private func device(_ mapping: Mapping) -> any Device {
+        let slot = slots[mapping.slot]
+        if mapping.region == nil, let rom = slot.rom { return rom }
+        return slot.function
     }
 
     /// A region that is not a base address register's is in the way.

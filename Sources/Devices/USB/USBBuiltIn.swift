@@ -6,6 +6,8 @@ package protocol USBFunction: AnyObject {
     var descriptors: USBDescriptors { get }
     /// A class or vendor request, or a standard one that only the function can answer (the descriptors of its class).
     func control(_ setup: USBSetup, _ data: [UInt8]) -> USBOutcome
+    /// As in `USBDevice`.
+    var dataOrigin: ImageOrigin? { get }
     /// A transfer of another endpoint than 0, of a device that has been configured.
     func carryOut(_ transfer: USBTransfer) -> USBOutcome
     /// The transfer that is under way at an endpoint (`waiting`, `later`) is not offered again.
@@ -16,6 +18,10 @@ package protocol USBFunction: AnyObject {
     func visit(_ visitor: inout StateVisitor)
     /// Says that a transfer may be offered again at an endpoint; set by the device.
     var wake: (UInt8) -> Void { get set }
+}
+
+extension USBFunction {
+    package var dataOrigin: ImageOrigin? { nil }
 }
 
 /// A deterministic device that is part of the machine: it answers standard requests (USB 2.0, 9.4) itself.
@@ -59,11 +65,18 @@ package final class USBBuiltIn: USBDevice {
     package init(_ function: any USBFunction, speed: USBSpeed) {
         self.function = function
         self.speed = speed
-        descriptors = function.descriptors
+        descriptors = function.descriptors.at(speed)
         function.wake = { [unowned(unsafe) self] endpoint in port?.wake(self, endpoint: endpoint) }
     }
 
     package var isAttached: Bool { true }
+    package var dataOrigin: ImageOrigin? { function.dataOrigin }
+    package func kind(of endpoint: UInt8) -> USBTransfer.Kind {
+        for interface in descriptors.interfaces {
+            if let found = interface.endpoints.first(where: { $0.address == endpoint }) { return found.kind }
+        }
+        return .bulk
+    }
     package func cancel(endpoint: UInt8) { function.cancel(endpoint: endpoint) }
 
     package func reset() {

@@ -34,6 +34,29 @@ package struct USBDescriptors: Sendable {
     /// Bytes of a packet of endpoint 0 at full speed.
     package var controlSize: UInt8 = 64
 
+    /// As they are at `speed`: written for full speed, at high speed control packets have 64 bytes, bulk
+    /// packets 512, and intervals are powers of
+    /// two (5.8.3, 9.6.6).
+    func at(_ speed: USBSpeed) -> USBDescriptors {
+        if speed != .high { return self }
+        var new = self
+        new.controlSize = 64
+        for interface in new.interfaces.indices {
+            for index in new.interfaces[interface].endpoints.indices {
+                let endpoint = new.interfaces[interface].endpoints[index]
+                switch endpoint.kind {
+                case .bulk: new.interfaces[interface].endpoints[index].size = 512
+                case .interrupt, .isochronous:
+                    var power: UInt8 = 1
+                    while power < 16, UInt32(1) << power <= UInt32(endpoint.interval) * 8 { power += 1 }
+                    new.interfaces[interface].endpoints[index].interval = power
+                case .control: break
+                }
+            }
+        }
+        return new
+    }
+
     private static func word(_ value: UInt16) -> [UInt8] { [UInt8(value & 0xFF), UInt8(value >> 8)] }
 
     package var device: [UInt8] {

@@ -93,6 +93,12 @@ package protocol USBDevice: AnyObject {
     var speed: USBSpeed { get }
     /// Where it says that something has changed; set by whoever has the port.
     var port: (any USBPort)? { get set }
+    /// What an endpoint other than 0 is, as far as this is known: older controllers cannot tell bulk and interrupt transfers
+    /// apart.
+    func kind(of endpoint: UInt8) -> USBTransfer.Kind
+    /// Where in a disk's image the data comes from that the last transfer of an endpoint other than 0 has given, if it is there
+    /// unchanged. No part of the state: it is asked for at once.
+    var dataOrigin: ImageOrigin? { get }
     /// A transfer from the controller. The address is the controller's business.
     func carryOut(_ transfer: USBTransfer) -> USBOutcome
     /// The transfer that waits at an endpoint (as in `USBTransfer`) is not offered again.
@@ -101,6 +107,11 @@ package protocol USBDevice: AnyObject {
     func reset()
     /// The state that the guest can observe.
     func visit(_ visitor: inout StateVisitor)
+}
+
+extension USBDevice {
+    package func kind(of endpoint: UInt8) -> USBTransfer.Kind { .bulk }
+    package var dataOrigin: ImageOrigin? { nil }
 }
 
 /// A controller's port, as its device sees it.

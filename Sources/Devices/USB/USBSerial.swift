@@ -12,12 +12,18 @@ package final class USBSerial: USBFunction, HostReceiver {
         package var waiting: [UInt8] = []
         /// Bytes that were lost because too many waited.
         package var lost: UInt64 = 0
+        /// Somebody is at the far end.
+        package var hasCarrier = true
+        /// The driver has not been told of the carrier.
+        package var hasNews = true
 
         package mutating func visit(_ visitor: inout StateVisitor) {
             visitor.field("coding", &coding)
             visitor.field("lines", &lines)
             visitor.field("waiting", &waiting)
             visitor.field("lost", &lost)
+            visitor.field("hasCarrier", &hasCarrier)
+            visitor.field("hasNews", &hasNews)
         }
     }
 
@@ -44,10 +50,21 @@ package final class USBSerial: USBFunction, HostReceiver {
     }
 
     package func visit(_ visitor: inout StateVisitor) { state.visit(&visitor) }
-    package func reset() { state = State() }
+    /// Whoever is at the far end stays.
+    package func reset() {
+        let hasCarrier = state.hasCarrier
+        state = State()
+        state.hasCarrier = hasCarrier
+    }
     package func cancel(endpoint: UInt8) {}
 
+    /// Bytes from the host; none: the far end's carrier has changed.
     package func receive(_ bytes: [UInt8]) {
+        if bytes.isEmpty {
+            state.hasCarrier.toggle()
+            state.hasNews = true
+            return wake(0x83)
+        }
         let room = max(Self.mostWaiting - state.waiting.count, 0)
         state.lost &+= UInt64(max(bytes.count - room, 0))
         state.waiting += bytes.prefix(room)
@@ -63,8 +80,14 @@ package final class USBSerial: USBFunction, HostReceiver {
             if state.waiting.isEmpty { return .waiting }
             let bytes = Array(state.waiting.prefix(transfer.length))
             state.waiting.removeFirst(bytes.count)
+            if state.waiting.isEmpty, state.hasNews { wake(0x83) }
             return .done(bytes)
-        case 0x83: return .waiting
+        case 0x83:
+            // What came before is read first.
+            if !state.hasNews || !state.waiting.isEmpty { return .waiting }
+            state.hasNews = false
+            // A change of the serial state (PSTN 1.2, 6.5.4): carrier and data set ready.
+            return .done(Array([0xA1, 0x20, 0, 0, 0, 0, 2, 0, state.hasCarrier ? 3 : 0, 0].prefix(transfer.length)))
         default: return .stall
         }
     }

@@ -22,6 +22,8 @@ package final class USBStorage: USBFunction, HostReceiver {
         /// Sectors on their way from or to the disk, at `place`: until the time for it is over, the host's file may turn out
         /// to be unable to give or take them.
         package var buffer: [UInt8] = []
+        /// The beginning of a sector that has come, when the host's packets are smaller than sectors.
+        package var partial: [UInt8] = []
         /// Behind the last sector that was accessed: a transfer from here needs no seek.
         package var head: UInt64 = 0
         package var isWriting = false
@@ -38,6 +40,7 @@ package final class USBStorage: USBFunction, HostReceiver {
             visitor.field("place", &place)
             visitor.field("left", &left)
             visitor.field("buffer", &buffer)
+            visitor.field("partial", &partial)
             visitor.field("head", &head)
             visitor.field("isWriting", &isWriting)
             visitor.field("hasHostFailed", &hasHostFailed)
@@ -57,6 +60,7 @@ package final class USBStorage: USBFunction, HostReceiver {
     private static let longest = 4 << 20
     package private(set) var state = State()
     package var wake: (UInt8) -> Void = { _ in }
+    package private(set) var dataOrigin: ImageOrigin?
     private let medium: any BlockMedium
     private let serial: String
     private let isHighSpeed: Bool
@@ -97,6 +101,7 @@ package final class USBStorage: USBFunction, HostReceiver {
             && UInt64(state.buffer.count) <= (needed + UInt64(Self.sector - 1)) / UInt64(Self.sector) * UInt64(Self.sector)
             && (state.phase != .dataOut || state.buffer.isEmpty || state.place % UInt64(Self.sector) == 0)
             && state.buffer.count % Self.sector == 0
+            && state.partial.count < Self.sector && UInt64(state.partial.count) <= state.left
     }
 
     package func reset() {
@@ -120,6 +125,7 @@ package final class USBStorage: USBFunction, HostReceiver {
     }
 
     package func carryOut(_ transfer: USBTransfer) -> USBOutcome {
+        dataOrigin = nil
         switch (state.phase, transfer.isIn) {
         case (.command, false): return begin(transfer.data)
         case (.dataOut, false): return take(transfer.data)
@@ -140,7 +146,7 @@ package final class USBStorage: USBFunction, HostReceiver {
         state.remaining = word(8)
         state.status = 0
         state.hasHostFailed = false
-        (state.reply, state.left, state.buffer) = ([], 0, [])
+        (state.reply, state.left, state.buffer, state.partial) = ([], 0, [], [])
         let isIn = wrapper[12] & 0x80 != 0
         state.isWriting = execute(Array(wrapper[15..<31]))
         let moves = state.isWriting ? state.left > 0 : state.left > 0 || !state.reply.isEmpty
@@ -167,6 +173,9 @@ package final class USBStorage: USBFunction, HostReceiver {
             }
             // What could not be read is the same at a replay, where it can.
             if state.hasHostFailed { state.buffer = [UInt8](repeating: 0, count: needed) }
+            if !state.hasHostFailed {
+                dataOrigin = medium.origin(sector: state.place / size, count: needed / Self.sector)?.advanced(by: skipped)
+            }
             bytes = needed == count ? state.buffer : Array(state.buffer[skipped..<skipped + count])
             advance(count)
         } else {
@@ -192,27 +201,35 @@ package final class USBStorage: USBFunction, HostReceiver {
 
     private func take(_ data: [UInt8]) -> USBOutcome {
         let count = min(data.count, Int(state.remaining))
-        let kept = Int(min(UInt64(count), state.left))
-        if kept > 0 {
-            // Whole sectors only: no host gives others.
-            guard kept % Self.sector == 0, kept <= Self.longest, state.place % UInt64(Self.sector) == 0 else {
-                state.left = 0
+        if state.left > 0 {
+            // What belongs to the disk, in whole sectors; what is left of it waits for the next piece.
+            let kept = Int(min(UInt64(count), state.left - UInt64(state.partial.count)))
+            let whole = (state.partial.count + kept) / Self.sector * Self.sector
+            guard whole <= Self.longest, state.place % UInt64(Self.sector) == 0 else {
+                (state.left, state.partial) = (0, [])
                 state.remaining -= UInt32(count)
                 fail(Sense.badField)
                 return .done([])
             }
-            if state.buffer.count != kept {
-                state.buffer = kept == data.count ? data : Array(data[..<kept])
+            if whole > 0, state.buffer.count != whole {
+                state.buffer = Array((state.partial + data[..<kept])[..<whole])
                 state.buffer.withUnsafeBytes { medium.prepare(sector: state.place / UInt64(Self.sector), from: $0) }
-                return .later(time(kept))
+                return .later(time(whole))
             }
-            if !state.hasHostFailed {
-                state.buffer.withUnsafeBytes { medium.write(sector: state.place / UInt64(Self.sector), from: $0) }
+            state.partial = Array((state.partial + data[..<kept])[whole...])
+            if whole > 0 {
+                if !state.hasHostFailed {
+                    state.buffer.withUnsafeBytes { medium.write(sector: state.place / UInt64(Self.sector), from: $0) }
+                }
+                advance(whole)
             }
-            advance(kept)
         }
         state.remaining -= UInt32(count)
-        if state.remaining == 0 { state.phase = .status }
+        if state.remaining == 0 {
+            state.phase = .status
+            // Half a sector.
+            if !state.partial.isEmpty { fail(Sense.badField) }
+        }
         return .done([])
     }
 

@@ -103,7 +103,8 @@ extension XHCI {
         }
         if !entry.isUnderWay { tap?.submitted(transfer, slot: slot, endpoint: endpoint) }
         let outcome = device.carryOut(transfer)
-        if outcome != .waiting, !outcome.isLater { tap?.completed(transfer, outcome, slot: slot, endpoint: endpoint) }
+        let origin = transfer.kind == .control ? nil : device.dataOrigin
+        if outcome != .waiting, !outcome.isLater { tap?.completed(transfer, outcome, slot: slot, endpoint: endpoint, origin: origin) }
         switch outcome {
         case .waiting:
             state.slots[slot - 1].endpoints[endpoint].isUnderWay = true
@@ -120,7 +121,7 @@ extension XHCI {
                     halt(slot, endpoint, descriptor, .babble)
                     return nil
                 }
-                store(bytes, descriptor)
+                store(bytes, descriptor, origin)
             }
             let count = transfer.isIn ? bytes.count : transfer.data.count
             report(slot, endpoint, descriptor, count)
@@ -212,11 +213,15 @@ extension XHCI {
         return bytes
     }
 
-    private func store(_ bytes: [UInt8], _ descriptor: Descriptor) {
+    private func store(_ bytes: [UInt8], _ descriptor: Descriptor, _ origin: ImageOrigin?) {
         var place = 0
         for block in descriptor.blocks where descriptor.carriesData(block) && place < bytes.count {
             let count = min(block.length, bytes.count - place)
-            bytes.withUnsafeBytes { memory.write(block.parameter, from: UnsafeRawBufferPointer(rebasing: $0[place..<place + count])) }
+            bytes.withUnsafeBytes {
+                memory.write(
+                    block.parameter, from: UnsafeRawBufferPointer(rebasing: $0[place..<place + count]),
+                    origin: origin?.advanced(by: place))
+            }
             place += count
         }
     }

@@ -357,6 +357,8 @@ package final class XHCI: PCIFunction {
     }
 }
 
+extension XHCI: USBController {}
+
 extension XHCI: USBPort {
     package func wake(_ device: any USBDevice, endpoint: UInt8) {
         guard let number = devices.firstIndex(where: { $0 === device }) else { return }

@@ -5,7 +5,7 @@ import Glibc
 import Synchronization
 
 /// A network of the guest's own behind the program's sockets, by libslirp: NAT for TCP, UDP and ICMP echo, a DHCP server,
-/// and the host's DNS server at 10.0.2.3. The guest is 10.0.2.15, the host 10.0.2.2. No IPv6.
+/// the host's DNS server at 10.0.2.3, and a directory by TFTP. The guest is 10.0.2.15, the host 10.0.2.2. No IPv6.
 ///
 /// libslirp runs on a thread of its own, which is the only one to call it. It needs no rights.
 package final class UserNetwork: NetworkBackend {
@@ -24,7 +24,7 @@ package final class UserNetwork: NetworkBackend {
     /// The stack is used before the thread starts, and then by the thread only.
     private struct Handle: @unchecked Sendable { let stack: SlirpStack }
 
-    package init(forwards: [PortForward]) throws {
+    package init(_ options: UserNetworkOptions) throws {
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { throw BackendError.system("--net user") }
         for end in ends {
@@ -32,7 +32,7 @@ package final class UserNetwork: NetworkBackend {
             _ = fcntl(end, F_SETFD, FD_CLOEXEC)
         }
         (wakeReader, wakeWriter) = (ends[0], ends[1])
-        stack = Handle(stack: try SlirpStack(forwards))
+        stack = Handle(stack: try SlirpStack(options))
     }
 
     package var isConnected: Bool { true }
@@ -79,7 +79,11 @@ private final class SlirpStack {
         var due = Int64.max
     }
 
-    init(_ forwards: [PortForward]) throws {
+    init(_ options: UserNetworkOptions) throws {
+        var status = stat()
+        if let directory = options.directory, stat(directory, &status) != 0 || status.st_mode & S_IFMT != S_IFDIR {
+            throw BackendError("--net user: tftp=\(directory): there is no such directory")
+        }
         var configuration = SlirpConfig()
         configuration.version = 4
         configuration.in_enabled = true
@@ -88,12 +92,15 @@ private final class SlirpStack {
         configuration.vhost = Self.address(10, 0, 2, 2)
         configuration.vdhcp_start = Self.address(10, 0, 2, 15)
         configuration.vnameserver = Self.address(10, 0, 2, 3)
+        // The strings are the stack's, as long as the program.
+        configuration.tftp_path = options.directory.flatMap { UnsafePointer(strdup($0)) }
+        configuration.bootfile = options.bootFile.flatMap { UnsafePointer(strdup($0)) }
         callbacks.initialize(to: Self.makeCallbacks())
         let opaque = Unmanaged.passUnretained(self).toOpaque()
         // A stack lives as long as the program: nothing takes it down.
         slirp = slirp_new(&configuration, callbacks, opaque)
         if slirp == nil { throw BackendError("--net user: libslirp cannot be started") }
-        for forward in forwards {
+        for forward in options.forwards {
             let code = slirp_add_hostfwd(
                 slirp, forward.isUDP ? 1 : 0, in_addr(s_addr: forward.hostAddress), Int32(forward.hostPort),
                 in_addr(s_addr: forward.guestAddress), Int32(forward.guestPort))

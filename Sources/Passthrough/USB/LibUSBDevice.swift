@@ -1,4 +1,5 @@
 #if USB
+import Boundary
 import CUSB
 import Glibc
 import Synchronization

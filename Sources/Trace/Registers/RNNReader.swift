@@ -5,11 +5,11 @@ import DeviceBus
 struct RNNReader {
     private(set) var parts: [RegisterFile.Part] = []
     private var enumerations: [String: [UInt64: String]] = [:]
-    private var bitSets: [String: XMLElement] = [:]
-    private var groups: [String: XMLElement] = [:]
+    private var bitSets: [String: RegisterElement] = [:]
+    private var groups: [String: RegisterElement] = [:]
     private let budget = RegisterFile.Budget()
 
-    init(_ root: XMLElement) throws {
+    init(_ root: RegisterElement) throws {
         collect(root, level: 0)
         for domain in root.all("domain") {
             guard let name = domain.attributes["name"] else { throw RegisterFileError("a domain has no name") }
@@ -22,7 +22,7 @@ struct RNNReader {
     }
 
     /// What is used by its name, wherever it stands.
-    private mutating func collect(_ element: XMLElement, level: Int) {
+    private mutating func collect(_ element: RegisterElement, level: Int) {
         for child in element.children {
             if let name = child.attributes["name"] {
                 switch child.name {
@@ -36,7 +36,7 @@ struct RNNReader {
         }
     }
 
-    private func values(_ element: XMLElement) -> [UInt64: String] {
+    private func values(_ element: RegisterElement) -> [UInt64: String] {
         var values: [UInt64: String] = [:]
         var next: UInt64 = 0
         for value in element.all("value") {
@@ -49,7 +49,7 @@ struct RNNReader {
     }
 
     private func add(
-        _ list: XMLElement, prefix: String, offset: UInt64, unit: UInt64, level: Int, to part: inout RegisterFile.Part
+        _ list: RegisterElement, prefix: String, offset: UInt64, unit: UInt64, level: Int, to part: inout RegisterFile.Part
     ) {
         guard level < 16 else { return }
         for element in list.children {
@@ -83,7 +83,7 @@ struct RNNReader {
     }
 
     /// The fields within a register, or those of the bit set that is its type.
-    private func fields(_ register: XMLElement, _ bits: UInt64) -> [RegisterField] {
+    private func fields(_ register: RegisterElement, _ bits: UInt64) -> [RegisterField] {
         var list = register.all("bitfield")
         var fields: [RegisterField] = []
         if let type = register.attributes["type"] {

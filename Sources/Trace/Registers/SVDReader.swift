@@ -3,10 +3,10 @@ import DeviceBus
 /// CMSIS System View Description: peripherals, clusters, registers, fields; arrays (`dim`) and `derivedFrom`.
 struct SVDReader {
     private(set) var parts: [RegisterFile.Part] = []
-    private var peripherals: [String: XMLElement] = [:]
+    private var peripherals: [String: RegisterElement] = [:]
     private let budget = RegisterFile.Budget()
 
-    init(_ root: XMLElement) throws {
+    init(_ root: RegisterElement) throws {
         let list = root.first("peripherals")?.all("peripheral") ?? []
         for peripheral in list {
             if let name = peripheral.text("name") { peripherals[name] = peripheral }
@@ -25,7 +25,7 @@ struct SVDReader {
     }
 
     /// The offsets and names of an element that may be an array.
-    private func copies(_ element: XMLElement, _ name: String) -> [(name: String, offset: UInt64)] {
+    private func copies(_ element: RegisterElement, _ name: String) -> [(name: String, offset: UInt64)] {
         guard let count = RegisterFile.number(element.text("dim")), count > 0 else { return [(name, 0)] }
         let step = RegisterFile.number(element.text("dimIncrement")) ?? 0
         let most = min(count, UInt64(RegisterFile.mostRegisters))
@@ -56,7 +56,7 @@ struct SVDReader {
     }
 
     private func add(
-        _ list: XMLElement, prefix: String, offset: UInt64, bits: UInt64, level: Int, to part: inout RegisterFile.Part
+        _ list: RegisterElement, prefix: String, offset: UInt64, bits: UInt64, level: Int, to part: inout RegisterFile.Part
     ) {
         guard level < 16 else { return }
         for element in list.children {
@@ -87,7 +87,7 @@ struct SVDReader {
         if let register = RegisterFile.register(name, offset: offset, bits: bits, fields: fields) { part.registers.append(register) }
     }
 
-    private func fieldsOf(_ element: XMLElement) -> [RegisterField] {
+    private func fieldsOf(_ element: RegisterElement) -> [RegisterField] {
         guard let name = element.text("name"), let (low, high) = bits(element) else { return [] }
         var values: [UInt64: String] = [:]
         for value in element.first("enumeratedValues")?.all("enumeratedValue") ?? [] {
@@ -100,7 +100,7 @@ struct SVDReader {
     }
 
     /// The three ways to say where a field is.
-    private func bits(_ element: XMLElement) -> (UInt64, UInt64)? {
+    private func bits(_ element: RegisterElement) -> (UInt64, UInt64)? {
         if let range = element.text("bitRange") {
             let ends = range.split(whereSeparator: { "[:]".contains($0) }).compactMap { UInt64($0) }
             return ends.count == 2 && ends[0] < 64 ? (ends[1], ends[0]) : nil

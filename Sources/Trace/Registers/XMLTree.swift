@@ -1,13 +1,13 @@
 /// An element of an XML file: as much of XML as register descriptions need. No external entities, no name spaces.
-package struct XMLElement: Sendable {
+package struct RegisterElement: Sendable {
     package var name: String
     package var attributes: [String: String] = [:]
-    package var children: [XMLElement] = []
+    package var children: [RegisterElement] = []
     /// Its own text, without what surrounds it.
     package var text = ""
 
-    package func first(_ name: String) -> XMLElement? { children.first { $0.name == name } }
-    package func all(_ name: String) -> [XMLElement] { children.filter { $0.name == name } }
+    package func first(_ name: String) -> RegisterElement? { children.first { $0.name == name } }
+    package func all(_ name: String) -> [RegisterElement] { children.filter { $0.name == name } }
     /// The text of a child.
     package func text(_ name: String) -> String? { first(name)?.text }
 }
@@ -18,7 +18,7 @@ package struct RegisterFileError: Error, CustomStringConvertible {
     package init(_ description: String) { self.description = description }
 }
 
-/// Reads XML.
+/// Reads XML. Not by Foundation's parser, which ends the program on files that are not UTF-8.
 struct XMLTree {
     private let bytes: [UInt8]
     private var place = 0
@@ -28,7 +28,7 @@ struct XMLTree {
     private static let mostLevels = 64
 
     /// The outermost element.
-    static func root(_ bytes: [UInt8]) throws -> XMLElement {
+    static func root(_ bytes: [UInt8]) throws -> RegisterElement {
         var tree = XMLTree(bytes: bytes)
         try tree.skipMisc()
         guard tree.peek == UInt8(ascii: "<") else { throw tree.wrong("there is no element") }
@@ -102,12 +102,12 @@ struct XMLTree {
         return String(decoding: bytes[start..<place], as: UTF8.self)
     }
 
-    private mutating func element(level: Int) throws -> XMLElement {
+    private mutating func element(level: Int) throws -> RegisterElement {
         guard level < Self.mostLevels else { throw wrong("elements within elements, more than \(Self.mostLevels) deep") }
         count += 1
         guard count <= Self.mostElements else { throw wrong("more than \(Self.mostElements) elements") }
         place += 1
-        var element = XMLElement(name: try name())
+        var element = RegisterElement(name: try name())
         while true {
             skipSpace()
             if isAt("/>") {
@@ -136,7 +136,7 @@ struct XMLTree {
         return element
     }
 
-    private mutating func contents(of element: inout XMLElement, level: Int) throws {
+    private mutating func contents(of element: inout RegisterElement, level: Int) throws {
         var text: [UInt8] = []
         while true {
             guard place < bytes.count else { throw wrong("“\(element.name)” has no end") }

@@ -1,0 +1,146 @@
+import Boundary
+import CZstd
+import Synchronization
+
+/// Compresses chunks and appends them to a recording's file, on a thread of its own: the machine does not wait for it.
+///
+/// A chunk that has been handed over is in the file at the latest when `finish` returns, or when the store is gone.
+final class ChunkStore {
+    private let worker: Worker
+    private var isStarted = false
+
+    /// - Parameter offset: where the first chunk goes.
+    init(_ file: LogFile, offset: UInt64) { worker = Worker(file, offset: offset) }
+    deinit { worker.drain() }
+
+    /// What went wrong; nothing is written any more.
+    var failure: LogError? { worker.hasFailed.load(ordering: .acquiring) ? worker.shared.with { $0.failure } : nil }
+
+    /// Takes a chunk, and gives an empty encoder for the next one.
+    func store(_ encoder: ChunkEncoder, firstEvent: UInt64) -> ChunkEncoder {
+        if !isStarted {
+            isStarted = true
+            // The thread keeps the worker; the store's end ends the thread.
+            BackgroundThread.start { [worker] in while worker.work() {} }
+        }
+        return worker.shared.wait { shared in
+            if shared.waiting.count >= Worker.mostWaiting { return nil }
+            shared.waiting.append((encoder, firstEvent))
+            return shared.spare.popLast() ?? ChunkEncoder()
+        }
+    }
+
+    /// Waits until everything is in the file, and writes index and footer.
+    func finish() {
+        worker.drain()
+        if failure == nil { worker.finish() }
+    }
+}
+
+/// What a store and its thread have together.
+private final class Worker: @unchecked Sendable {
+    struct Shared {
+        /// Chunks, each with the number of its first event in the recording.
+        var waiting: [(encoder: ChunkEncoder, firstEvent: UInt64)] = []
+        /// The thread has taken a chunk that is not in the file yet.
+        var isBusy = false
+        /// Nothing comes any more.
+        var isClosed = false
+        /// Encoders that have done their work, empty again, with the memory they had.
+        var spare: [ChunkEncoder] = []
+        var failure: LogError?
+    }
+    /// Chunks that wait at most; then who has one more waits too.
+    static let mostWaiting = 4
+    private static let level: Int32 = 9
+    /// What is large may be data that nothing can make smaller (a download): a quick level finds out, and trying harder
+    /// would only cost time.
+    private static let quickLevel: Int32 = 1
+    private static let large = 256 << 10
+
+    let shared = Monitor(Shared())
+    let hasFailed = Atomic<Bool>(false)
+    // The thread's, and after it has ended the store's.
+    private let file: LogFile
+    private var offset: UInt64
+    private var chunks: [ChunkInfo] = []
+    private var raw: [UInt8] = []
+    private var compressed: [UInt8] = []
+    private let context = ZSTD_createCCtx()
+
+    init(_ file: LogFile, offset: UInt64) {
+        self.file = file
+        self.offset = offset
+    }
+    deinit { ZSTD_freeCCtx(context) }
+
+    /// Nothing comes any more; waits until what has come is in the file.
+    func drain() {
+        shared.wait { shared -> Void? in
+            shared.isClosed = true
+            return shared.waiting.isEmpty && !shared.isBusy ? () : nil
+        }
+    }
+
+    /// Does the next chunk. False: there is none, and there will not be one.
+    func work() -> Bool {
+        let next = shared.wait { shared -> (encoder: ChunkEncoder, firstEvent: UInt64)?? in
+            if shared.waiting.isEmpty { return shared.isClosed ? .some(nil) : nil }
+            shared.isBusy = true
+            return shared.waiting.removeFirst()
+        }
+        guard let job = next else { return false }
+        var encoder = job.encoder
+        if !hasFailed.load(ordering: .relaxed) {
+            do { try append(encoder, job.firstEvent) } catch { fail(error) }
+        }
+        encoder.clear()
+        shared.with {
+            $0.spare.append(encoder)
+            $0.isBusy = false
+        }
+        return true
+    }
+
+    private func fail(_ error: LogError) {
+        shared.with { $0.failure = error }
+        hasFailed.store(true, ordering: .releasing)
+    }
+
+    private func append(_ encoder: ChunkEncoder, _ firstEvent: UInt64) throws(LogError) {
+        raw.removeAll(keepingCapacity: true)
+        encoder.encode(into: &raw)
+        let bound = ZSTD_compressBound(raw.count)
+        if compressed.count < bound { compressed = [UInt8](repeating: 0, count: bound) }
+        var size = 0
+        if raw.count >= Self.large { size = compress(Self.quickLevel) }
+        // An error is a number beyond any size.
+        if raw.count < Self.large || ZSTD_isError(size) != 0 || size < raw.count / 8 * 7 { size = compress(Self.level) }
+        if ZSTD_isError(size) != 0 {
+            throw LogError("\(file.path): zstd cannot compress a chunk: \(String(cString: ZSTD_getErrorName(size)))")
+        }
+        let info = ChunkInfo(
+            offset: offset, compressed: compressed[..<size], rawSize: raw.count, encoder: encoder, firstEvent: firstEvent)
+        try write(info.header[...])
+        try write(compressed[..<size])
+        chunks.append(info)
+    }
+
+    private func compress(_ level: Int32) -> Int {
+        raw.withUnsafeBytes { raw in
+            compressed.withUnsafeMutableBytes {
+                ZSTD_compressCCtx(context, $0.baseAddress, $0.count, raw.baseAddress, raw.count, level)
+            }
+        }
+    }
+
+    /// Writes index and footer.
+    func finish() {
+        do { try write(LogWriter.ending(chunks, at: offset)[...]) } catch { fail(error) }
+    }
+
+    private func write(_ bytes: ArraySlice<UInt8>) throws(LogError) {
+        try file.append(bytes)
+        offset += UInt64(bytes.count)
+    }
+}
