@@ -295,7 +295,9 @@ package final class X86CPU {
                     ? EngineExit.horizon
                     : execute(raw, mode, limit)
                 switch exit {
-                case .lookUp: lookUp(mode, limit)
+                case .lookUp:
+                    // At the limit what is due there comes first. A walk would show: accessed bits, or a fault before it.
+                    if state.pointee.core.position < limit { lookUp(mode, limit) }
                 case .horizon:
                     let left = limit - state.pointee.core.position
                     if left == 0 { break }
