@@ -60,7 +60,7 @@ let package = Package(
             ],
             swiftSettings: common),
         .target(
-            name: "VFIOUser", dependencies: ["Devices", "DeviceBus", "MachineState", "CHost"], swiftSettings: common),
+            name: "VFIOUser", dependencies: ["Boundary", "Devices", "DeviceBus", "MachineState", "CHost"], swiftSettings: common),
         .target(
             name: "Machine",
             dependencies: ["GuestX86", "VFIOUser", "Devices", "Boundary", "CPUCore", "DeviceBus", "MachineState"],
@@ -88,12 +88,12 @@ let package = Package(
             name: "GuestX86Tests", dependencies: ["TestSupport", "GuestX86", "CPUCore", "MachineState", "CHostOracle"],
             swiftSettings: common),
         .testTarget(
-            name: "DeviceTests", dependencies: ["TestSupport", "VFIOUser", "Devices", "DeviceBus", "MachineState"],
+            name: "DeviceTests", dependencies: ["TestSupport", "VFIOUser", "Boundary", "Devices", "DeviceBus", "MachineState"],
             swiftSettings: common),
         .testTarget(
             name: "ReplayTests", dependencies: ["Replay", "Boundary", "MachineState"], swiftSettings: common),
         // They run the program that is built beside them.
-        .testTarget(name: "CommandTests", dependencies: ["emu"], swiftSettings: common),
+        .testTarget(name: "CommandTests", dependencies: ["TestSupport", "emu"], swiftSettings: common),
         .testTarget(
             name: "MachineTests",
             dependencies: [

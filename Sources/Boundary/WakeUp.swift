@@ -37,7 +37,7 @@ final class WakeUp: Sendable {
         let (waits, _) = state.compareExchange(
             expected: State.none, desired: State.waiting, ordering: .acquiringAndReleasing)
         if waits {
-            if chost_wait_readable(reader, nanoseconds) == 1 {
+            if chost_readable([reader], 1, nanoseconds) != 0 {
                 var bytes: UInt64 = 0
                 _ = read(reader, &bytes, 8)
             }

@@ -19,14 +19,6 @@ void *chost_map_again(void *memory, size_t size) {
     return again == MAP_FAILED ? NULL : again;
 }
 
-int chost_wait_readable(int descriptor, uint64_t nanoseconds) {
-    struct pollfd poller = {.fd = descriptor, .events = POLLIN};
-    const uint64_t second = 1000000000;
-    const uint64_t seconds = nanoseconds / second;
-    struct timespec time = {.tv_sec = seconds < 3600 ? (time_t)seconds : 3600, .tv_nsec = (long)(nanoseconds % second)};
-    return ppoll(&poller, 1, &time, NULL) > 0;
-}
-
 int chost_has_sse42(void) {
 #ifdef __x86_64__
     return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("sse4.2");
@@ -164,7 +156,10 @@ unsigned chost_readable(const int *descriptors, size_t number, uint64_t nanoseco
     if (number > 32) number = 32;
     for (size_t index = 0; index < number; index++)
         pollers[index] = (struct pollfd){.fd = descriptors[index], .events = POLLIN};
-    const struct timespec limit = {.tv_sec = (long)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
+    const uint64_t second = 1000000000;
+    const uint64_t seconds = nanoseconds / second;
+    const struct timespec limit = {
+        .tv_sec = seconds < 3600 ? (time_t)seconds : 3600, .tv_nsec = (long)(nanoseconds % second)};
     if (ppoll(pollers, number, &limit, NULL) <= 0) return 0;
     unsigned readable = 0;
     for (size_t index = 0; index < number; index++)

@@ -61,8 +61,13 @@ final class DeviceThread: Sendable {
         server.inputDescriptor = arrived.descriptor
         server.takeInput = { [unowned self] in takeInputs() }
         nonisolated(unsafe) let end = far
-        try HostThread.start { [self] in
-            try? parts.server.serve(end)
+        let name = function.name
+        BackgroundThread.start { [self] in
+            do {
+                try parts.server.serve(end)
+            } catch {
+                threading.report("the thread of \(name) ends: \(error)")
+            }
             shared.withLock { $0.isEnded = true }
         }
         let client = try VFIOUserClient(near, ranges: threading.ranges, report: threading.report)

@@ -135,7 +135,7 @@ final class PCIDevices {
 
     private func place(_ channels: [(channel: Channel, outlet: any HostChannel)]) -> Place {
         let outlets = channels.map(\.outlet)
-        guard let threading, let thread = try? DeviceThread(threading) else {
+        guard let thread = newThread() else {
             return Place(
                 irq: nextPin, messages: messages, memory: memory, scheduler: scheduler, channels: outlets, outlets: outlets, thread: nil)
         }
@@ -143,6 +143,17 @@ final class PCIDevices {
         return Place(
             irq: IRQLine(server, 0), messages: server, memory: { BusMasterPort($0, server, BusMasters()) }, scheduler: server.scheduler,
             channels: channels.enumerated().map { thread.channel($0, $1.channel) }, outlets: outlets, thread: thread)
+    }
+
+    /// Nil: devices have no threads, or there is none left, and then the user is told that the board itself runs the device.
+    private func newThread() -> DeviceThread? {
+        guard let threading else { return nil }
+        do {
+            return try DeviceThread(threading)
+        } catch {
+            threading.report("a device gets no thread of its own: \(error)")
+            return nil
+        }
     }
 
     /// Puts a device that was made for the board into the next slot.

@@ -46,6 +46,9 @@ package final class PCMachine {
     /// All that the guest writes to disks is in memory, where checkpoints find it.
     package let canSaveDisks: Bool
     package var pauseSwitch: PauseSwitch?
+    /// If set: the CPU stops at random places shortly before what is due, as the world outside makes it stop in a live run.
+    /// Nothing may come of that.
+    package var stutter: SplitMix?
     /// The moment at which nothing comes in any more.
     private var held = Moment(position: .max, time: .max)
     /// Accesses to devices that a debugger wants to hear of, and the first one of the present instruction.
@@ -200,9 +203,13 @@ package final class PCMachine {
                 cpu.debugger.stopPhase = 0
                 cpu.debugger.stopPosition = now.position
             }
-            let limit = min(
+            var limit = min(
                 min(stop, digestPosition),
                 min(clock.position(atOrAfter: scheduler.nextDeadline), door.horizon(after: now)))
+            if let step = stutter?.next(), limit > now.position {
+                let shortBefore = limit - min(limit - now.position, step % 24)
+                limit = min(limit, max(shortBefore, now.position + 1 + (step >> 8) % 8))
+            }
             switch cpu.run(until: max(limit, now.position + 1)) {
             case .horizon, .attention: break
             case .debugger: return .positionReached

@@ -39,6 +39,8 @@ package final class ReplayBoundary: HostBoundary {
     package var onPortWrite: ((_ port: UInt16, _ value: UInt64) -> Void)?
     /// Keeps what the guest writes to its console, if someone wants it.
     package var transcript: Transcript?
+    /// Gets what digests differ, and the replay goes on; without it the first one ends the replay.
+    package var onDifference: ((Divergence) -> Void)?
     /// A damaged log found while replaying.
     package private(set) var damage: LogError?
 
@@ -417,7 +419,9 @@ package final class ReplayBoundary: HostBoundary {
     private func compare(_ event: LogEvent, _ digests: [PartDigest], _ now: Moment) throws(Divergence) {
         let all = header.boundary == .inputs ? digests + [PartDigest(part: "output", digest: output.value)] : digests
         if let difference = DigestRecord.difference(event.bytes, all) {
-            throw divergence(now, difference.part, expected: difference.expected, actual: difference.actual)
+            let divergence = divergence(now, difference.part, expected: difference.expected, actual: difference.actual)
+            guard let onDifference else { throw divergence }
+            return onDifference(divergence)
         }
         digestsChecked += 1
     }

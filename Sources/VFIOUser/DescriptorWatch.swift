@@ -1,3 +1,4 @@
+import Boundary
 import CHost
 import Glibc
 import Synchronization
@@ -35,8 +36,7 @@ final class DescriptorWatch: Sendable {
 
     func start(_ nudge: @escaping @Sendable () -> Void) {
         if isStarted.exchange(true, ordering: .relaxed) { return }
-        // Without the thread the machine hears of the device a little later.
-        try? HostThread.start { [self] in
+        BackgroundThread.start { [self] in
             while !isStopped.load(ordering: .relaxed) {
                 if chost_watch_wait(outer, -1) == inner { nudge() }
             }

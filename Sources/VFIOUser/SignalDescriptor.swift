@@ -22,27 +22,3 @@ package final class SignalDescriptor: Sendable {
         return read(descriptor, &count, 8) == 8
     }
 }
-
-/// A detached thread.
-package enum HostThread {
-    private final class Body {
-        let run: () -> Void
-        init(_ run: @escaping () -> Void) { self.run = run }
-    }
-
-    package static func start(_ body: @escaping @Sendable () -> Void) throws {
-        var thread = pthread_t()
-        let argument = Unmanaged.passRetained(Body(body))
-        let code = pthread_create(
-            &thread, nil,
-            { argument in
-                Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
-                return nil
-            }, argument.toOpaque())
-        guard code == 0 else {
-            argument.release()
-            throw VFIOUserError("no thread could be started: \(String(cString: strerror(code)))")
-        }
-        pthread_detach(thread)
-    }
-}

@@ -301,10 +301,7 @@ package final class VFIOUserServer: InterruptSink, MessageSink, DMAPort {
         var done = 0
         while done < buffer.count {
             let count = min(buffer.count - done, VFIOUser.mostData / 2)
-            var body = VFIOUserFields()
-            body.put64(address &+ UInt64(done))
-            body.put64(UInt64(count))
-            guard let answer = ask(.readDMA, body.bytes), answer.count == 16 + count else {
+            guard let answer = ask(.readDMA, Self.extent(address &+ UInt64(done), count)), answer.count == 16 + count else {
                 UnsafeMutableRawBufferPointer(rebasing: buffer[done...]).initializeMemory(as: UInt8.self, repeating: 0xFF)
                 return
             }
@@ -317,13 +314,17 @@ package final class VFIOUserServer: InterruptSink, MessageSink, DMAPort {
         var done = 0
         while done < buffer.count {
             let count = min(buffer.count - done, VFIOUser.mostData / 2)
-            var body = VFIOUserFields()
-            body.put64(address &+ UInt64(done))
-            body.put64(UInt64(count))
-            body.put(Array(buffer[done..<done + count]))
-            if ask(.writeDMA, body.bytes) == nil { return }
+            if ask(.writeDMA, Self.extent(address &+ UInt64(done), count) + buffer[done..<done + count]) == nil { return }
             done += count
         }
+    }
+
+    /// What every access to RAM begins with.
+    private static func extent(_ address: UInt64, _ count: Int) -> [UInt8] {
+        var fields = VFIOUserFields()
+        fields.put64(address)
+        fields.put64(UInt64(count))
+        return fields.bytes
     }
 
     /// Asks the machine; commands that come in the meantime wait. Nil: it says no, or has gone, which `serve` finds out.

@@ -165,6 +165,10 @@ struct VerifyCommand: ParsableCommand {
 
     @Argument(help: "The recordings.")
     var files: [String]
+    @Flag(help: "Go on where a digest differs, and name each one that does: what differs may be gone, or become more.")
+    var all = false
+    @Option(help: ArgumentHelp("Stop at random places shortly before whatever is due, which must make no difference.", valueName: "seed"))
+    var stutter: UInt64?
     @OptionGroup var images: ImageOptions
     @OptionGroup var engine: EngineOptions
 
@@ -173,8 +177,21 @@ struct VerifyCommand: ParsableCommand {
         for file in files {
             do {
                 let session = try ReplaySession(file: file, replacements: images.replacements, engine: engine.engine)
+                session.machine.stutter = stutter.map { SplitMix(state: $0) }
+                var differences = 0
+                if all {
+                    session.door.onDifference = {
+                        differences += 1
+                        print("\(file): DIVERGED: \($0)")
+                    }
+                }
                 _ = try session.run(until: nil)
-                print("\(file): OK: \(session.summary)")
+                if differences == 0 {
+                    print("\(file): OK: \(session.summary)")
+                } else {
+                    print("\(file): \(differences) digests differ: \(session.summary)")
+                    failed = true
+                }
             } catch let divergence as Divergence {
                 print("\(file): DIVERGED: \(divergence)")
                 failed = true

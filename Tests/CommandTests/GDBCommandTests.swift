@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// `--gdb` and `emu debug` with a real gdb.
@@ -46,32 +47,11 @@ struct GDBCommandTests {
 
     /// A debugger's packets without a debugger: lets the guest run, and sends Ctrl-C after a while. Gives what came back.
     private func interrupt(_ port: Int) throws -> String {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = UInt16(port).bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
-        try #require(result == 0)
-        var limit = timeval(tv_sec: 30, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        var text = "+$vCont;c#a8"
-        send(descriptor, text, text.utf8.count, Int32(MSG_NOSIGNAL))
+        let connection = try LoopbackConnection(UInt16(port))
+        connection.send("+$vCont;c#a8")
         usleep(700_000)
-        send(descriptor, "\u{3}", 1, Int32(MSG_NOSIGNAL))
-        text = ""
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        while !text.contains("#") {
-            let count = recv(descriptor, &buffer, buffer.count, 0)
-            if count <= 0 { break }
-            text += String(decoding: buffer[..<count], as: UTF8.self)
-        }
-        return text
+        connection.send("\u{3}")
+        return connection.receive(until: "#")
     }
 
     /// gdb comes, stops and changes the guest, goes, comes again, interrupts it while it is idle, and ends it.

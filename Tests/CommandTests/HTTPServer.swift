@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import TestSupport
 
 /// A server of one file, on a port of the loopback interface, until it is closed.
 final class HTTPServer: Sendable {
@@ -46,26 +47,13 @@ final class HTTPServer: Sendable {
     }
 
     /// What somebody who listens on a port of the loopback interface says, up to `count` bytes.
-    static func fetch(port: UInt16, count: Int) -> [UInt8] {
-        let peer = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { Glibc.close(peer) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        inet_pton(AF_INET, "127.0.0.1", &address.sin_addr)
-        let code = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(peer, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
-        var limit = timeval(tv_sec: 60, tv_usec: 0)
-        setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    static func fetch(port: UInt16, count: Int) throws -> [UInt8] {
+        let peer = try LoopbackConnection(port, seconds: 60)
         var bytes: [UInt8] = []
-        while code == 0, bytes.count < count {
-            var buffer = [UInt8](repeating: 0, count: 65536)
-            let got = recv(peer, &buffer, buffer.count, 0)
-            if got <= 0 { break }
-            bytes += buffer[..<got]
+        while bytes.count < count {
+            let more = peer.receive(65536)
+            if more.isEmpty { break }
+            bytes += more
         }
         return bytes
     }

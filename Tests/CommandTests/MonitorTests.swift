@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// A client of a monitor's socket.
@@ -187,32 +188,16 @@ struct MonitorTests {
         _ = client.command("sendkey h")
         wait(for: ">h", scratch)
 
-        let debugger = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(debugger) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = UInt16(port).bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let connected = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(debugger, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-        }
-        try #require(connected == 0)
-        var limit = timeval(tv_sec: 30, tv_usec: 0)
-        setsockopt(debugger, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        func packet(_ text: String, until end: String) -> String {
-            _ = text.withCString { write(debugger, $0, strlen($0)) }
-            var bytes: [UInt8] = []
-            var byte: UInt8 = 0
-            while !String(decoding: bytes, as: UTF8.self).contains(end), read(debugger, &byte, 1) == 1 { bytes.append(byte) }
-            return String(decoding: bytes, as: UTF8.self)
-        }
-        #expect(packet("+$?#3f", until: "#").contains("T"))
+        let debugger = try LoopbackConnection(UInt16(port))
+        debugger.send("+$?#3f")
+        #expect(debugger.receive(until: "#").contains("T"))
         let held = client.command("info registers")
         #expect(held.contains("eip "))
         // Keys wait until the debugger lets the guest go.
         _ = client.command("sendkey i")
         #expect(client.command("info registers") == held)
-        #expect(packet("+$D#44", until: "OK").contains("OK"))
+        debugger.send("+$D#44")
+        #expect(debugger.receive(until: "OK").contains("OK"))
         wait(for: ">hi", scratch)
         client.send("sendkey q\n")
         process.waitUntilExit()

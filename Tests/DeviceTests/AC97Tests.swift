@@ -109,25 +109,10 @@ struct AC97Tests {
         describe(board, 0, 0x2000, samples: 100, flags: 0)
         board.out(master + 0x10, 0x1000, 4)
         board.out(master + 0x1B, 1)
-        var visitor = StateVisitor(.save)
-        card.visitState(&visitor)
-        let (_, other, _) = self.card()
-        var loader = StateVisitor(loading: visitor.bytes)
-        other.visitState(&loader)
-        #expect(loader.isComplete)
-        func names(_ visit: (inout StateVisitor) -> Void) -> [String] {
-            var visitor = StateVisitor(.describe)
-            visit(&visitor)
-            var found: [String] = []
-            for entry in visitor.entries {
-                let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
-                if found.last != name { found.append(name) }
-            }
-            return found
-        }
-        #expect(names(card.visitState) == Mirror(reflecting: card.state).children.map { $0.label ?? "?" })
+        StateChecks.loads(card) { self.card().1 }
+        StateChecks.namesEachField(of: card.state, card.visitState)
         var stream = AC97.Stream()
-        #expect(names { stream.visit(&$0) } == Mirror(reflecting: stream).children.map { $0.label ?? "?" })
+        StateChecks.namesEachField(of: stream) { stream.visit(&$0) }
     }
 
     @Test(arguments: 0..<20 as Range<UInt64>) func anyDriver(seed: UInt64) {

@@ -168,61 +168,39 @@ struct BoardChipContractTests {
     }
 
     @Test func visitsEachFieldOfPartsOfDisks() {
-        func check(_ part: Any, _ visit: (inout StateVisitor) -> Void) {
-            var visitor = StateVisitor(.describe)
-            visit(&visitor)
-            var visited: [String] = []
-            for entry in visitor.entries {
-                let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
-                if visited.last != name { visited.append(name) }
-            }
-            #expect(visited == Mirror(reflecting: part).children.map { $0.label ?? "?" })
-        }
         var block = VirtioBlock.State()
-        check(block) { block.visit(&$0) }
+        StateChecks.namesEachField(of: block) { block.visit(&$0) }
         var entropy = VirtioEntropy.State()
-        check(entropy) { entropy.visit(&$0) }
+        StateChecks.namesEachField(of: entropy) { entropy.visit(&$0) }
         var console = VirtioConsole.State()
-        check(console) { console.visit(&$0) }
+        StateChecks.namesEachField(of: console) { console.visit(&$0) }
         var queue = VirtioQueue(size: 8)
-        check(queue) { queue.visit(&$0) }
+        StateChecks.namesEachField(of: queue) { queue.visit(&$0) }
         var port = AHCIPort.State()
-        check(port) { port.visit(&$0) }
+        StateChecks.namesEachField(of: port) { port.visit(&$0) }
         var transfer = BlockTransfer()
-        check(transfer) { transfer.visit(&$0) }
+        StateChecks.namesEachField(of: transfer) { transfer.visit(&$0) }
         var chain = VirtioChain()
-        check(chain) { chain.visit(&$0) }
+        StateChecks.namesEachField(of: chain) { chain.visit(&$0) }
     }
 
     @Test(arguments: Chip.allCases)
     func visitsEachFieldOfItsState(chip: Chip) {
         let rig = chip.make()
-        var visitor = StateVisitor(.describe)
-        rig.device.visitState(&visitor)
-        var visited: [String] = []
-        for entry in visitor.entries {
-            let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
-            if visited.last != name { visited.append(name) }
-        }
         // The adapter's own memory is visited after its registers.
         var memory = chip == .vga ? ["memory"] : []
         // And the device behind a transport.
-        if rig.device is VirtioPCI, visited.last == "function" { memory.append("function") }
-        #expect(visited == Mirror(reflecting: rig.state()).children.map { $0.label ?? "?" } + memory)
+        if rig.device is VirtioPCI { memory.append("function") }
+        StateChecks.namesEachField(of: rig.state(), further: memory, rig.device.visitState)
     }
 
     @Test func visitsEachFieldOfKeyboardAndMouse() {
-        func check(_ part: Any, _ visit: (inout StateVisitor) -> Void) {
-            var visitor = StateVisitor(.describe)
-            visit(&visitor)
-            #expect(visitor.entries.map(\.name) == Mirror(reflecting: part).children.map { $0.label ?? "?" })
-        }
         var keyboard = PS2Keyboard()
-        check(keyboard) { keyboard.visit(&$0) }
+        StateChecks.namesEachField(of: keyboard) { keyboard.visit(&$0) }
         var mouse = PS2Mouse()
-        check(mouse) { mouse.visit(&$0) }
+        StateChecks.namesEachField(of: mouse) { mouse.visit(&$0) }
         var controller = DMA8237.Controller()
-        check(controller) { controller.visit(&$0) }
+        StateChecks.namesEachField(of: controller) { controller.visit(&$0) }
     }
 
     @Test(arguments: Chip.allCases, [1, 2, 3])

@@ -55,6 +55,15 @@ final class FakeBoard: InterruptSink, CPUPins, HostChannel, DMAPort, MessageSink
         ram.replaceSubrange(Int(address)..<Int(address) + count, with: buffer[0..<count])
     }
 
+    /// A 32-bit word of the RAM.
+    func word(_ address: UInt64) -> UInt32 { (0..<4).reduce(0) { $0 | UInt32(ram[Int(address) + $1]) << UInt32($1 * 8) } }
+    /// Puts 32-bit words into the RAM, one behind the other.
+    func set(_ address: UInt64, _ values: [UInt32]) {
+        for (index, value) in values.enumerated() {
+            for lane in 0..<4 { ram[Int(address) + index * 4 + lane] = UInt8(truncatingIfNeeded: value >> UInt32(lane * 8)) }
+        }
+    }
+
     func line(_ input: Int) -> IRQLine { IRQLine(self, input) }
 
     /// Puts a chip on the bus and makes the scheduler know it.

@@ -38,12 +38,8 @@ private final class Driver {
     func write(_ offset: UInt64, _ value: UInt32) { board.bus.write(.memory, base + offset, width: 4, value: UInt64(value)) }
     func port(_ number: UInt64 = 0) -> UInt32 { read(0x64 + number * 4) }
     func writePort(_ value: UInt32, _ number: UInt64 = 0) { write(0x64 + number * 4, value) }
-    func word(_ address: UInt32) -> UInt32 { (0..<4).reduce(0) { $0 | UInt32(board.ram[Int(address) + $1]) << UInt32($1 * 8) } }
-    func set(_ address: UInt32, _ values: UInt32...) {
-        for (index, value) in values.enumerated() {
-            for lane in 0..<4 { board.ram[Int(address) + index * 4 + lane] = UInt8(truncatingIfNeeded: value >> UInt32(lane * 8)) }
-        }
-    }
+    func word(_ address: UInt32) -> UInt32 { board.word(UInt64(address)) }
+    func set(_ address: UInt32, _ values: UInt32...) { board.set(UInt64(address), values) }
 
     func start() {
         for frame in 0..<1024 as Range<UInt32> { set(Driver.frames + frame * 4, Driver.periodic | 2) }
@@ -249,23 +245,9 @@ struct EHCITests {
         driver.resetPort()
         driver.control(USBSetup(type: 0x80, request: 6, value: 0x100, length: 18))
         function.receive(KeyMessage(KeyCode(name: "a")!).bytes)
-        var visitor = StateVisitor(.save)
-        driver.chip.visitState(&visitor)
-        let (other, _) = keyboard()
-        var loader = StateVisitor(loading: visitor.bytes)
-        other.chip.visitState(&loader)
-        #expect(loader.isComplete)
-        var (first, second) = (StateVisitor(.describe), StateVisitor(.describe))
-        driver.chip.visitState(&first)
-        other.chip.visitState(&second)
-        #expect(first.entries == second.entries)
+        StateChecks.loads(driver.chip) { keyboard().0.chip }
         var state = driver.chip.state
-        #expect(VisitedNames.of { state.visit(&$0) } == VisitedNames.fields(state))
-        for cut in stride(from: 0, to: visitor.bytes.count, by: 97) {
-            var loader = StateVisitor(loading: Array(visitor.bytes[..<cut]))
-            keyboard().0.chip.visitState(&loader)
-            #expect(!loader.isComplete)
-        }
+        StateChecks.namesEachField(of: state) { state.visit(&$0) }
     }
 
     /// Registers and schedules of random bytes, and a device of the host that says anything.
@@ -300,14 +282,7 @@ struct EHCITests {
             }
             driver.board.advance(UInt64(random.below(1_000_000)))
         }
-        var visitor = StateVisitor(.save)
-        driver.chip.visitState(&visitor)
-        #expect(visitor.failure == nil)
-        for _ in 0..<20 {
-            var bytes = visitor.bytes
-            for _ in 0..<8 { bytes[random.below(bytes.count)] = UInt8(truncatingIfNeeded: random.next()) }
-            var loader = StateVisitor(loading: bytes)
-            driver.chip.visitState(&loader)
+        StateChecks.survivesDamage(driver.chip, &random) {
             driver.start()
             driver.advance()
         }

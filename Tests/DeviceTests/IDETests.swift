@@ -415,22 +415,12 @@ struct IDETests {
     // MARK: State
 
     @Test func visitsEachFieldOfItsParts() {
-        func check(_ part: Any, _ visit: (inout StateVisitor) -> Void) {
-            var visitor = StateVisitor(.describe)
-            visit(&visitor)
-            var names: [String] = []
-            for entry in visitor.entries {
-                let name = String(entry.name.prefix { $0 != "." })
-                if names.last != name { names.append(name) }
-            }
-            #expect(names == Mirror(reflecting: part).children.map { $0.label ?? "?" })
-        }
         var drive = IDEDrive.State()
-        check(drive) { drive.visit(&$0) }
+        StateChecks.namesEachField(of: drive) { drive.visit(&$0) }
         var channel = IDEChannel.State()
-        check(channel) { channel.visit(&$0) }
+        StateChecks.namesEachField(of: channel) { channel.visit(&$0) }
         var busMaster = BusMaster()
-        check(busMaster) { busMaster.visit(&$0) }
+        StateChecks.namesEachField(of: busMaster) { busMaster.visit(&$0) }
     }
 
     /// Commands with random registers, tables anywhere, zero lengths: nothing traps, and nothing outside is touched.

@@ -138,20 +138,8 @@ struct RTL8139Tests {
         let (board, card) = card()
         open(board)
         card.receive(frame(100))
-        var visitor = StateVisitor(.save)
-        card.visitState(&visitor)
-        let (_, other) = self.card()
-        var loader = StateVisitor(loading: visitor.bytes)
-        other.visitState(&loader)
-        #expect(loader.isComplete)
-        var names = StateVisitor(.describe)
-        card.visitState(&names)
-        var found: [String] = []
-        for entry in names.entries {
-            let name = String(entry.name.prefix { $0 != "." })
-            if found.last != name { found.append(name) }
-        }
-        #expect(found == Mirror(reflecting: card.state).children.map { $0.label ?? "?" })
+        StateChecks.loads(card) { self.card().1 }
+        StateChecks.namesEachField(of: card.state, card.visitState)
     }
 
     @Test(arguments: 0..<20 as Range<UInt64>) func anyDriverAndAnyFrames(seed: UInt64) {

@@ -1,3 +1,4 @@
+import Boundary
 import DeviceBus
 import Devices
 import Glibc
@@ -120,7 +121,7 @@ private final class ForeignRig {
     private func rig(_ report: @escaping (String) -> Void = { _ in }) throws -> ForeignRig {
         let (near, far) = try VFIOUserSocket.pair()
         nonisolated(unsafe) let end = far
-        try HostThread.start {
+        BackgroundThread.start {
             let server = VFIOUserServer()
             server.install(Copier(server))
             try? server.serve(end)
@@ -187,7 +188,7 @@ private final class ForeignRig {
     func hostileDevicesVanish(_ kind: String) throws {
         let (near, far) = try VFIOUserSocket.pair()
         nonisolated(unsafe) let end = far
-        try HostThread.start { Self.misbehave(kind, end) }
+        BackgroundThread.start { Self.misbehave(kind, end) }
         var reports: [String] = []
         let rig = try ForeignRig(near) { reports.append($0) }
         // The fake device answers registers rightly until one is written.
@@ -206,7 +207,7 @@ private final class ForeignRig {
     @Test func onlyRAMIsReached() throws {
         let (near, far) = try VFIOUserSocket.pair()
         nonisolated(unsafe) let end = far
-        try HostThread.start { Self.misbehave("dma", end) }
+        BackgroundThread.start { Self.misbehave("dma", end) }
         var reports: [String] = []
         let rig = try ForeignRig(near) { reports.append($0) }
         let before = rig.board.ram
@@ -220,7 +221,7 @@ private final class ForeignRig {
     func hostileHandshakesAreErrors(_ kind: String) throws {
         let (near, far) = try VFIOUserSocket.pair()
         nonisolated(unsafe) let end = far
-        try HostThread.start { Self.misbehave(kind, end) }
+        BackgroundThread.start { Self.misbehave(kind, end) }
         do {
             _ = try ForeignRig(near) { _ in }
             Issue.record("\(kind): it was accepted")

@@ -29,14 +29,8 @@ private final class Driver {
 
     func read(_ offset: UInt64) -> UInt32 { UInt32(board.bus.read(.memory, base + offset, width: 4)) }
     func write(_ offset: UInt64, _ value: UInt64, _ width: Int = 4) { board.bus.write(.memory, base + offset, width: width, value: value) }
-    func word(_ address: UInt64) -> UInt32 {
-        (0..<4).reduce(0) { $0 | UInt32(board.ram[Int(address) + $1]) << UInt32($1 * 8) }
-    }
-    func set(_ address: UInt64, _ values: UInt32...) {
-        for (index, value) in values.enumerated() {
-            for lane in 0..<4 { board.ram[Int(address) + index * 4 + lane] = UInt8(truncatingIfNeeded: value >> UInt32(lane * 8)) }
-        }
-    }
+    func word(_ address: UInt64) -> UInt32 { board.word(address) }
+    func set(_ address: UInt64, _ values: UInt32...) { board.set(address, values) }
 
     /// - Parameter eventCount: the size of the event ring.
     func start(eventCount: UInt32 = 64) {
@@ -377,54 +371,27 @@ struct XHCITests {
         driver.start()
         driver.address()
         function.receive(KeyMessage(KeyCode(name: "a")!).bytes)
-        var visitor = StateVisitor(.save)
-        driver.chip.visitState(&visitor)
-        let (other, _) = keyboard()
-        var loader = StateVisitor(loading: visitor.bytes)
-        other.chip.visitState(&loader)
-        #expect(loader.isComplete)
-        var (first, second) = (StateVisitor(.describe), StateVisitor(.describe))
-        driver.chip.visitState(&first)
-        other.chip.visitState(&second)
-        #expect(first.entries == second.entries)
-        // Every field of the state is named.
-        func names(_ visit: (inout StateVisitor) -> Void) -> [String] {
-            var visitor = StateVisitor(.describe)
-            visit(&visitor)
-            var found: [String] = []
-            for entry in visitor.entries {
-                let name = String(entry.name.prefix { $0 != "." && $0 != "[" })
-                if found.last != name { found.append(name) }
-            }
-            return found
-        }
-        func fields(_ value: Any) -> [String] { Mirror(reflecting: value).children.map { $0.label ?? "?" } }
+        StateChecks.loads(driver.chip) { keyboard().0.chip }
         var state = driver.chip.state
-        #expect(names { state.visit(&$0) } == fields(state))
+        StateChecks.namesEachField(of: state) { state.visit(&$0) }
         var slot = XHCI.Slot()
-        #expect(names { slot.visit(&$0) } == fields(slot))
+        StateChecks.namesEachField(of: slot) { slot.visit(&$0) }
         var endpoint = XHCI.Endpoint()
-        #expect(names { endpoint.visit(&$0) } == fields(endpoint))
+        StateChecks.namesEachField(of: endpoint) { endpoint.visit(&$0) }
         var interrupter = XHCI.Interrupter()
-        #expect(names { interrupter.visit(&$0) } == fields(interrupter))
+        StateChecks.namesEachField(of: interrupter) { interrupter.visit(&$0) }
         var port = XHCI.Port()
-        #expect(names { port.visit(&$0) } == fields(port))
+        StateChecks.namesEachField(of: port) { port.visit(&$0) }
         var keys = USBKeyboard.State()
-        #expect(names { keys.visit(&$0) } == fields(keys))
+        StateChecks.namesEachField(of: keys) { keys.visit(&$0) }
         var pointer = USBPointer.State()
-        #expect(names { pointer.visit(&$0) } == fields(pointer))
+        StateChecks.namesEachField(of: pointer) { pointer.visit(&$0) }
         var disk = USBStorage.State()
-        #expect(names { disk.visit(&$0) } == fields(disk))
+        StateChecks.namesEachField(of: disk) { disk.visit(&$0) }
         var serial = USBSerial.State()
-        #expect(names { serial.visit(&$0) } == fields(serial))
+        StateChecks.namesEachField(of: serial) { serial.visit(&$0) }
         var pending = USBHostDevice.Pending()
-        #expect(names { pending.visit(&$0) } == fields(pending))
-        for cut in stride(from: 0, to: visitor.bytes.count, by: 97) {
-            let (damaged, _) = keyboard()
-            var loader = StateVisitor(loading: Array(visitor.bytes[..<cut]))
-            damaged.chip.visitState(&loader)
-            #expect(!loader.isComplete)
-        }
+        StateChecks.namesEachField(of: pending) { pending.visit(&$0) }
     }
 
     /// Registers, contexts and rings of random bytes, and a device of the host that says anything.
@@ -484,15 +451,7 @@ struct XHCITests {
             _ = disk.carryOut(USBTransfer(.bulk, endpoint: 2, data: random.bytes(random.below(2000))))
             _ = USBHostMessage.request(random.bytes(random.below(30)))
         }
-        var visitor = StateVisitor(.save)
-        driver.chip.visitState(&visitor)
-        #expect(visitor.failure == nil)
-        // A snapshot with damage in it.
-        for _ in 0..<20 {
-            var bytes = visitor.bytes
-            for _ in 0..<8 { bytes[random.below(bytes.count)] = UInt8(truncatingIfNeeded: random.next()) }
-            var loader = StateVisitor(loading: bytes)
-            driver.chip.visitState(&loader)
+        StateChecks.survivesDamage(driver.chip, &random) {
             driver.write(0x2008, 3)
             driver.board.advance(1_000_000)
         }

@@ -109,6 +109,27 @@ import Testing
             length: fixture.cpu.position &- start)
     }
 
+    /// What a look-up of the next code would show to the guest comes after what is due at the horizon: no accessed bit is set and
+    /// no fault delivered before, whether the instructions up to there were a block of their own or the beginning of one.
+    @Test(arguments: [false, true], [1, 2])
+    func nextPageIsLeftAlone(isPresent: Bool, slice: UInt64) {
+        let fixture = CPUFixture(.long64)
+        let next: UInt64 = 0x40_1000
+        let flags = CPUFixture.present | CPUFixture.writable
+        fixture.map(next - 0x1000, 0x30_0000, flags: flags)
+        fixture.map(next, 0x30_1000, flags: isPresent ? flags : 0)
+        // nop; nop | nop; hlt
+        fixture.write(0x30_0FFE, [0x90, 0x90, 0x90, 0xF4])
+        fixture.state.pointee.core.pc = next - 2
+        let entry = fixture.entryAddress(next)
+        for _ in 0..<2 / slice { #expect(fixture.run(slice) == .horizon) }
+        #expect(fixture.state.pointee.core.pc == next)
+        #expect(fixture.read64(entry) & 0x20 == 0, "the next page has been accessed")
+        #expect(fixture.run() == .halted)
+        #expect(fixture.haltedVector == (isPresent ? nil : 14))
+        if isPresent { #expect(fixture.read64(entry) & 0x20 != 0) }
+    }
+
     /// A horizon is kept to the instruction.
     @Test func horizonIsExact() {
         let fixture = CPUFixture(.long64)

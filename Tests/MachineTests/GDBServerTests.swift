@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Boundary
@@ -10,55 +11,6 @@ import Testing
 @Suite(.serialized) struct GDBServerTests {
     private static let isGuestHere = Guest.shared != nil
     private static let comment: Comment = "no guest: run scripts/test, which fetches it"
-
-    /// One end of a connection, as bytes.
-    private final class Client {
-        let descriptor: Int32
-
-        init(_ port: UInt16) throws {
-            descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_port = port.bigEndian
-            address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-            let result = withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-                }
-            }
-            try #require(result == 0)
-            var limit = timeval(tv_sec: 20, tv_usec: 0)
-            setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        }
-        deinit { hangUp() }
-        private var isOpen = true
-        func hangUp() {
-            if isOpen { close(descriptor) }
-            isOpen = false
-        }
-        func send(_ bytes: [UInt8]) {
-            var done = 0
-            while done < bytes.count {
-                let count = bytes.withUnsafeBytes {
-                    Glibc.send(descriptor, $0.baseAddress! + done, bytes.count - done, Int32(MSG_NOSIGNAL))
-                }
-                if count <= 0 { return }
-                done += count
-            }
-        }
-        func send(packet: String) { send(PacketReader.frame(Array(packet.utf8))) }
-        /// What comes until `text` has come, or nothing comes any more.
-        func receive(until text: String) -> String {
-            var all: [UInt8] = []
-            var buffer = [UInt8](repeating: 0, count: 65536)
-            while !String(decoding: all, as: UTF8.self).contains(text) {
-                let count = recv(descriptor, &buffer, buffer.count, 0)
-                if count <= 0 { break }
-                all += buffer[..<count]
-            }
-            return String(decoding: all, as: UTF8.self)
-        }
-    }
 
     /// Serves sessions on a recording until one ends them, while `body` plays the debuggers on another thread.
     private func serve(_ body: @escaping @Sendable (UInt16) throws -> Void) throws -> [GDBServer.Ending] {
@@ -89,11 +41,11 @@ import Testing
         let endings = try serve { port in
             // In mid-packet, in mid-checksum, after half an escape, while it runs, and without a word.
             for text in ["", "$", "$m1000", "$m1000,4#", "$m1000,4#9", "$X1000,4:}", "+$vCont;c#a8", "$bc#c5", "+++---\u{3}\u{3}"] {
-                let client = try Client(port)
+                let client = try LoopbackConnection(port)
                 client.send(Array(text.utf8))
                 client.hangUp()
             }
-            let client = try Client(port)
+            let client = try LoopbackConnection(port)
             client.send(packet: "qC")
             #expect(client.receive(until: "QC01#").contains("QC01"))
             client.send(packet: "k")
@@ -105,7 +57,7 @@ import Testing
     @Test(.enabled(if: isGuestHere, comment))
     func malformedAndOversizePackets() throws {
         let endings = try serve { port in
-            let client = try Client(port)
+            let client = try LoopbackConnection(port)
             client.send([UInt8(ascii: "$")] + Array(repeating: UInt8(ascii: "A"), count: 3_000_000) + Array("#00".utf8))
             #expect(client.receive(until: "-").contains("-"))
             client.send([UInt8](0...255).filter { $0 != 3 } + Array("#00".utf8))
@@ -134,10 +86,10 @@ import Testing
     @Test(.enabled(if: isGuestHere, comment))
     func twoDebuggersAtOnce() throws {
         let endings = try serve { port in
-            let first = try Client(port)
+            let first = try LoopbackConnection(port)
             first.send(packet: "qRcmd," + Hex.text("seek 6000000".utf8))
             #expect(first.receive(until: "#").contains("$"))
-            let second = try Client(port)
+            let second = try LoopbackConnection(port)
             second.send(packet: "qRcmd," + Hex.text("when".utf8))
             first.send(packet: "qC")
             #expect(first.receive(until: "QC01").contains("QC01"))
@@ -149,4 +101,8 @@ import Testing
         }
         #expect(endings == [.detached, .killed])
     }
+}
+
+extension LoopbackConnection {
+    fileprivate func send(packet: String) { send(PacketReader.frame(Array(packet.utf8))) }
 }

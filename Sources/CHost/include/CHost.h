@@ -8,9 +8,6 @@
 /// Maps shared anonymous memory a second time, elsewhere. NULL with errno when that fails.
 void *chost_map_again(void *memory, size_t size);
 
-/// Waits until a descriptor can be read, or so long. 1: it can be.
-int chost_wait_readable(int descriptor, uint64_t nanoseconds);
-
 /// 1 if the host's processor has SSSE3, SSE4.1 and SSE4.2.
 int chost_has_sse42(void);
 
@@ -39,7 +36,7 @@ void chost_watch_remove(int set, int descriptor);
 /// A descriptor of the set that can be read, waiting at most so many milliseconds (-1: however long it takes); -1 for none.
 int chost_watch_wait(int set, int milliseconds);
 
-/// Which of at most 32 descriptors can be read, as bits, waiting at most so many nanoseconds; 0 for none.
+/// Which of at most 32 descriptors can be read, as bits, waiting at most so many nanoseconds (an hour for more); 0 for none.
 unsigned chost_readable(const int *descriptors, size_t number, uint64_t nanoseconds);
 
 /// Goes on with a CRC-32C (polynomial 0x82F63B78, lowest bit first) over bytes, by the host's instruction (SDM volume 2,

@@ -158,15 +158,13 @@ package final class EHCI: PCIFunction {
 
     package func visitState(_ visitor: inout StateVisitor) {
         state.visit(&visitor)
-        for (number, device) in devices.enumerated() {
-            if let device { visitor.group("devices[\(number)]") { device.visit(&$0) } }
-        }
+        visitDevices(&visitor)
     }
 
     package func reset() {
         state.configuration.reset()
         resetController()
-        for device in devices { device?.reset() }
+        resetDevices()
     }
 
     private func resetController() {

@@ -169,16 +169,13 @@ package final class UHCI: PCIFunction {
 
     package func visitState(_ visitor: inout StateVisitor) {
         state.visit(&visitor)
-        if owner != nil { return }
-        for (number, device) in devices.enumerated() {
-            if let device { visitor.group("devices[\(number)]") { device.visit(&$0) } }
-        }
+        if owner == nil { visitDevices(&visitor) }
     }
 
     package func reset() {
         state.configuration.reset()
         resetController()
-        if owner == nil { for device in devices { device?.reset() } }
+        if owner == nil { resetDevices() }
     }
 
     private func resetController() {

@@ -1,9 +1,22 @@
 import DeviceBus
 import MachineState
 
-/// A controller whose transfers can be seen.
+/// A controller with devices at its ports, whose transfers can be seen.
 package protocol USBController: PCIFunction {
+    /// By port, from 0 on; nil for an empty one.
+    var devices: [(any USBDevice)?] { get }
     var tap: USBTap? { get set }
+}
+
+extension USBController {
+    func visitDevices(_ visitor: inout StateVisitor) {
+        for (number, device) in devices.enumerated() {
+            if let device { visitor.group("devices[\(number)]") { device.visit(&$0) } }
+        }
+    }
+    func resetDevices() {
+        for device in devices { device?.reset() }
+    }
 }
 
 /// A record of usbmon.
