@@ -46,7 +46,8 @@ package final class PCMachine {
     /// All that the guest writes to disks is in memory, where checkpoints find it.
     package let canSaveDisks: Bool
     package var pauseSwitch: PauseSwitch?
-    /// If set: the CPU stops at random places shortly before what is due, as the world outside makes it stop in a live run.
+    /// If set: the CPU stops at random places, many of them shortly before what is due, as the world outside makes it stop in a
+    /// live run.
     /// Nothing may come of that.
     package var stutter: SplitMix?
     /// The moment at which nothing comes in any more.
@@ -207,8 +208,9 @@ package final class PCMachine {
                 min(stop, digestPosition),
                 min(clock.position(atOrAfter: scheduler.nextDeadline), door.horizon(after: now)))
             if let step = stutter?.next(), limit > now.position {
-                let shortBefore = limit - min(limit - now.position, step % 24)
-                limit = min(limit, max(shortBefore, now.position + 1 + (step >> 8) % 8))
+                // Steps of all lengths, so that many are short; and what is due is come upon from close by.
+                let longest = limit - now.position > 64 ? (step >> 8) % 14 : 3
+                limit = min(limit > now.position + 64 ? limit - 16 : limit, now.position + 1 + (step >> 32) % (1 << longest))
             }
             switch cpu.run(until: max(limit, now.position + 1)) {
             case .horizon, .attention: break

@@ -167,7 +167,7 @@ struct VerifyCommand: ParsableCommand {
     var files: [String]
     @Flag(help: "Go on where a digest differs, and name each one that does: what differs may be gone, or become more.")
     var all = false
-    @Option(help: ArgumentHelp("Stop at random places shortly before whatever is due, which must make no difference.", valueName: "seed"))
+    @Option(help: ArgumentHelp("Stop at many random places, as a live run does: it must make no difference.", valueName: "seed"))
     var stutter: UInt64?
     @OptionGroup var images: ImageOptions
     @OptionGroup var engine: EngineOptions
