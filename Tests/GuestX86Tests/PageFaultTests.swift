@@ -154,4 +154,40 @@ import Testing
         #expect(fixture.read32(0x4_0004) == 0x4_1023)
         #expect(fixture.read32(0x4_0000) == 0xE3)
     }
+
+    /// An instruction that crosses into a page which has become another one, or is none any more, after jumps to it within its
+    /// first page: each time both pages are looked at.
+    @Test(arguments: [false, true])
+    func instructionAcrossAPageThatChanges(isPresent: Bool) {
+        let fixture = CPUFixture(.long64)
+        let flags = Self.present | Self.writable
+        fixture.map(Self.page, Self.physical, flags: flags)
+        fixture.map(Self.page + 0x1000, Self.physical + 0x1000, flags: flags)
+        // jmp to the last byte; mov al, imm8, whose operand is in the next page; hlt
+        fixture.write(Self.physical + 0xFF0, [0xEB, 0x0D])
+        fixture.write(Self.physical + 0xFFF, [0xB0, 0x11, 0xF4])
+        fixture.write(Self.physical + 0x2000, [0x22, 0xF4])
+        func go() {
+            fixture.state.pointee.isHalted = false
+            fixture.state.pointee.core.pc = Self.page + 0xFF0
+            fixture.run()
+        }
+        for _ in 0..<4 {
+            fixture[.rax] = 0
+            go()
+            #expect(fixture[.rax] == 0x11 && fixture.haltedVector == nil)
+        }
+        fixture.map(Self.page + 0x1000, Self.physical + 0x2000, flags: isPresent ? flags : 0)
+        fixture.state.pointee.isHalted = false
+        // mov rax, cr3; mov cr3, rax; hlt: what a switch of processes does.
+        fixture.load([0x0F, 0x20, 0xD8, 0x0F, 0x22, 0xD8, 0xF4])
+        fixture.run()
+        fixture[.rax] = 0
+        go()
+        if isPresent {
+            #expect(fixture[.rax] == 0x22 && fixture.haltedVector == nil)
+        } else {
+            #expect(fixture[.rax] == 0 && fixture.haltedVector == 14 && fixture.state.pointee.cr2 == Self.page + 0x1000)
+        }
+    }
 }

@@ -138,7 +138,8 @@
                 let entry = block.pointee.entry.unsafelyUnwrapped
                 entries[EntryTable.index(pc, mode)] = EntryTable.Entry(
                     key: EntryTable.key(pc, mode), code: UInt64(UInt(bitPattern: entry)))
-                if site != 0 { patch(site, entry) }
+                // A block that goes on into another page must be found anew each time: that page may lie elsewhere by then.
+                if site != 0, block.pointee.secondPage < 0 { patch(site, entry) }
                 site = 0
                 packFlags(core)
                 let reason = enter(state, entry)
