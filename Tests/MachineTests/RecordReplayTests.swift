@@ -26,7 +26,7 @@ import Testing
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("emu-\(UUID().uuidString).emurec").path
         defer { try? FileManager.default.removeItem(atPath: path) }
         let header = LogHeader(
-            boundary: boundary, clockShift: 3, digestInterval: 50_000_000, date: configuration.date, settings: [], images: [])
+            boundary: boundary, clockShift: 3, digestInterval: 5_000_000, date: configuration.date, settings: [], images: [])
 
         let live = LiveBoundary(pace: .free)
         let typist = Typist(["echo $((6*7))\n", "cat /proc/interrupts\n", "poweroff -f\n"], live)
@@ -47,17 +47,21 @@ import Testing
         #expect(outcome == .ended(.poweredOff, code: nil))
         #expect(typist.console.contains("\r\n42\r\n"))
 
-        let reader = try LogReader(path: path)
-        #expect(reader.isComplete)
-        let door = ReplayBoundary(reader: reader)
-        let replayed = try PCMachine(configuration: configuration, image: image, door: door)
-        door.memory = replayed
-        // At the devices boundary a replay has no device but the video adapter.
-        #expect((replayed.board == nil) == (boundary == .devices))
-        #expect(try replayed.run(until: .max) == outcome)
-        #expect(replayed.cpu.position == machine.cpu.position)
-        #expect(replayed.digests() == machine.digests())
-        #expect(door.digestsChecked > 5)
-        #expect(door.endReason == .poweredOff)
+        // In one go, and stopped all the time: then blocks begin and end elsewhere.
+        for stutter in [nil, SplitMix(state: 1), SplitMix(state: 2)] {
+            let reader = try LogReader(path: path)
+            #expect(reader.isComplete)
+            let door = ReplayBoundary(reader: reader)
+            let replayed = try PCMachine(configuration: configuration, image: image, door: door)
+            door.memory = replayed
+            replayed.stutter = stutter
+            // At the devices boundary a replay has no device but the video adapter.
+            #expect((replayed.board == nil) == (boundary == .devices))
+            #expect(try replayed.run(until: .max) == outcome)
+            #expect(replayed.cpu.position == machine.cpu.position)
+            #expect(replayed.digests() == machine.digests())
+            #expect(door.digestsChecked > 50)
+            #expect(door.endReason == .poweredOff)
+        }
     }
 }
