@@ -33,8 +33,11 @@ package final class BlockCache {
     package private(set) var invalidations = 0
     package private(set) var flushes = 0
     package private(set) var clears = 0
-    /// The user's half of the jump cache may hold something.
-    private var hasUserBlocks = false
+    /// Where the user's part of the jump cache holds something, the first so many places; more are only counted. A switch of
+    /// address spaces mostly finds few.
+    private let userSlots: UnsafeMutablePointer<Int32>
+    private var userSlotCount = 0
+    private static let mostUserSlots = 1024
 
     package init(ram: GuestRAM) {
         self.ram = ram
@@ -51,6 +54,7 @@ package final class BlockCache {
         buckets.initialize(repeating: -1, count: Self.bucketCount)
         pageHeads = .allocate(capacity: ram.pageCount)
         pageHeads.initialize(repeating: -1, count: ram.pageCount)
+        userSlots = .allocate(capacity: Self.mostUserSlots)
         codeMap = .allocate(capacity: ram.pageCount)
         codeMap.initialize(repeating: 0, count: ram.pageCount)
     }
@@ -61,6 +65,7 @@ package final class BlockCache {
         buckets.deallocate()
         pageHeads.deallocate()
         codeMap.deallocate()
+        userSlots.deallocate()
     }
 
     @inlinable @inline(__always)
@@ -70,21 +75,33 @@ package final class BlockCache {
 
     package func clearJumpCache() {
         clears += 1
-        hasUserBlocks = false
+        userSlotCount = 0
         jumpCache.update(repeating: nil, count: EntryTable.count)
         entries?.update(repeating: EntryTable.Entry(), count: EntryTable.count)
     }
 
     /// Enters a block that is where its PC leads at present.
     package func enter(_ block: UnsafeMutablePointer<Block>) {
-        if block.pointee.mode & Self.userBit != 0 { hasUserBlocks = true }
-        jumpCache[Self.jumpIndex(block.pointee.pc, block.pointee.mode)] = block
+        let slot = Self.jumpIndex(block.pointee.pc, block.pointee.mode)
+        if block.pointee.mode & Self.userBit != 0 {
+            if userSlotCount < Self.mostUserSlots { userSlots[userSlotCount] = Int32(truncatingIfNeeded: slot) }
+            userSlotCount &+= 1
+        }
+        jumpCache[slot] = block
     }
 
     /// User code may be elsewhere now, supervisor code is where it was.
     package func clearUserJumpCache() {
-        if !hasUserBlocks { return }
-        hasUserBlocks = false
+        let filled = userSlotCount
+        userSlotCount = 0
+        if filled <= Self.mostUserSlots {
+            for index in 0..<filled {
+                let slot = Int(userSlots[index])
+                jumpCache[slot] = nil
+                if let entries { entries[slot] = EntryTable.Entry() }
+            }
+            return
+        }
         let (first, count) = (EntryTable.supervisorCount, EntryTable.userCount)
         (jumpCache + first).update(repeating: nil, count: count)
         if let entries { (entries + first).update(repeating: EntryTable.Entry(), count: count) }

@@ -42,7 +42,8 @@ package struct EngineMemory {
 /// The jump cache of generated code.
 package enum EntryTable {
     package struct Entry {
-        /// PC XOR mode << 48: different for any two blocks, as bits 63...47 of a PC are alike. `empty` when unused.
+        /// The PC, and what is unusual in the mode: different for any two blocks of a part, as bits 63...47 of a PC are alike.
+        /// `empty` when unused.
         package var key: UInt64 = Entry.empty
         /// Host address.
         package var code: UInt64 = 0
@@ -59,8 +60,13 @@ package enum EntryTable {
         mode & BlockCache.userBit == 0 ? (0, UInt64(supervisorCount - 1)) : (supervisorCount, UInt64(userCount - 1))
     }
 
+    /// The mode of most code that is worth the trouble: 64-bit, protected. Its keys are the PCs.
+    package static let usualMode: UInt32 = 2 | 1 << 4
+    /// What makes a PC a key, by exclusive or. The parts keep user code and supervisor code apart.
     @inlinable @inline(__always)
-    package static func key(_ pc: UInt64, _ mode: UInt32) -> UInt64 { pc ^ UInt64(mode) << 48 }
+    package static func tag(_ mode: UInt32) -> UInt64 { UInt64((mode ^ usualMode) & ~BlockCache.userBit) << 48 }
+    @inlinable @inline(__always)
+    package static func key(_ pc: UInt64, _ mode: UInt32) -> UInt64 { pc ^ tag(mode) }
     @inlinable @inline(__always)
     package static func index(_ pc: UInt64, _ mode: UInt32) -> Int {
         let (first, mask) = part(mode)

@@ -432,16 +432,21 @@
             flushVectors()
             clobberFlags()
             asm.mov(3, .rax, source(op.a))
+            let (first, mask) = EntryTable.part(block.pointee.mode)
+            let entries = layout.entries + Int32(first) * 16
             asm.mov(3, .rcx, .rax)
             asm.shift(.shr, 3, .reg(.rcx), by: 12)
             asm.arithmetic(.xor, 2, .rcx, .reg(.rax))
-            let (first, mask) = EntryTable.part(block.pointee.mode)
             asm.arithmetic(.and, 2, .reg(.rcx), immediate: mask)
             asm.shift(.shl, 2, .reg(.rcx), by: 4)
-            asm.movImmediate(.rdx, UInt64(block.pointee.mode) << 48)
-            asm.arithmetic(.xor, 3, .rdx, .reg(.rax))
-            let entries = layout.entries + Int32(first) * 16
-            asm.arithmetic(.cmp, 3, .rdx, .mem(.rbp, entries, index: .rcx))
+            let tag = EntryTable.tag(block.pointee.mode)
+            var key = HostRegister.rax
+            if tag != 0 {
+                key = .rdx
+                asm.movImmediate(.rdx, tag)
+                asm.arithmetic(.xor, 3, .rdx, .reg(.rax))
+            }
+            asm.arithmetic(.cmp, 3, key, .mem(.rbp, entries, index: .rcx))
             let miss = asm.jump(if: .nz)
             asm.jump(.mem(.rbp, entries + 8, index: .rcx))
             asm.bind(miss)
