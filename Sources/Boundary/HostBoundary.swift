@@ -178,6 +178,9 @@ package protocol HostBoundary: AnyObject {
     /// The device beyond the door that reaches RAM or has just done so, and, if it writes, what for; nil: not known, or
     /// none.
     func busMaster(isWriting: Bool) -> BusMasterName?
+    /// A number for that, quicker to have than its words: equal numbers mean equal words, and their top bytes the device. Nil: there
+    /// is none.
+    func busMasterKey(isWriting: Bool) -> UInt64?
 
     /// The run is over for `reason`; nothing follows. The recording's last event.
     func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence)
@@ -192,6 +195,7 @@ extension HostBoundary {
     }
     package var controlRequested: Bool { false }
     package func busMaster(isWriting: Bool) -> BusMasterName? { nil }
+    package func busMasterKey(isWriting: Bool) -> UInt64? { nil }
 
     /// Element by element.
     package func askBlock(

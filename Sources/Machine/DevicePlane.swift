@@ -206,6 +206,7 @@ package final class DevicePlane: HostBoundary {
     }
 
     package func busMaster(isWriting: Bool) -> BusMasterName? { board.masters.active(isWriting: isWriting) }
+    package func busMasterKey(isWriting: Bool) -> UInt64? { board.masters.activeKey(isWriting: isWriting) }
 
     package func nextDigest(after position: Position) -> Position { host.nextDigest(after: position) }
     package func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {}

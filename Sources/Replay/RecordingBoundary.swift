@@ -19,7 +19,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     package unowned(unsafe) var memory: (any InsideMemory)?
     private var now = Moment(position: 0, time: 0)
     /// The last note about a bus master, and the chunk that it is in: each chunk can be read without the others.
-    private var noted: (master: BusMasterName, chunk: Int)?
+    private var noted: (master: BusMasterName, key: UInt64?, chunk: Int)?
 
     package init(wrapping inner: any HostBoundary, writer: LogWriter, header: LogHeader) {
         self.inner = inner
@@ -121,10 +121,10 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         if let origin, buffer.count >= Self.leastReference {
             event.kind = .portImage
             event.value = UInt64(origin.image) << 56 | origin.offset
+            writer.append(event)
         } else {
-            event.bytes = Array(buffer)
+            writer.append(event, payload: UnsafeRawBufferPointer(buffer))
         }
-        writer.append(event)
         return origin
     }
 
@@ -133,9 +133,9 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     ) throws(Divergence) {
         self.now = now
         try inner.askDisk(number, offset: offset, into: buffer, at: now)
-        var event = LogEvent(disk: number, offset: offset, count: buffer.count, event(.diskData, now), pc: now.pc)
-        event.bytes = Array(buffer)
-        writer.append(event)
+        writer.append(
+            LogEvent(disk: number, offset: offset, count: buffer.count, event(.diskData, now), pc: now.pc),
+            payload: UnsafeRawBufferPointer(buffer))
     }
 
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
@@ -177,19 +177,25 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     // MARK: DMA of the device plane
 
     package func busMaster(isWriting: Bool) -> BusMasterName? { inner.busMaster(isWriting: isWriting) }
+    package func busMasterKey(isWriting: Bool) -> UInt64? { inner.busMasterKey(isWriting: isWriting) }
 
     /// Says whose DMA follows, and what for, unless that has been said. For readers of the log.
     private func noteMaster(isWriting: Bool) {
+        let key = inner.busMasterKey(isWriting: isWriting)
+        let isSameChunk = noted?.chunk == writer.chunkCount
+        if isSameChunk, let key, let known = noted?.key, isWriting ? key == known : key >> 56 == known >> 56 { return }
         guard let master = inner.busMaster(isWriting: isWriting) else { return }
-        if let noted, noted.chunk == writer.chunkCount, noted.master.device == master.device,
-            !isWriting || noted.master == master
-        { return }
+        if isSameChunk, let noted, noted.master.device == master.device, !isWriting || noted.master == master {
+            // Other numbers for the same words.
+            if isWriting { self.noted?.key = key }
+            return
+        }
         var event = event(.busMaster, now)
         event.within = isInTransaction
         event.bytes = Array(master.text.utf8)
         // Once more if the chunk ends with the note.
         repeat {
-            noted = (master, writer.chunkCount)
+            noted = (master, key, writer.chunkCount)
             writer.append(event)
         } while noted?.chunk != writer.chunkCount && writer.failure == nil
     }
@@ -219,8 +225,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         var event = event(kind, now)
         event.within = isInTransaction
         event.address = address
-        event.bytes = Array(bytes)
-        writer.append(event)
+        writer.append(event, payload: bytes)
     }
 }
 

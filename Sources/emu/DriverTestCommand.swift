@@ -43,8 +43,8 @@ struct DriverTestCommand: ParsableCommand {
         guard trace.map.deviceNames.contains(device) else {
             throw UserError("--device \(device): there is no such device; there are \(trace.map.deviceNames.sorted().joined(separator: ", "))")
         }
-        guard trace.map.isInSlot(device) else {
-            throw UserError("--device \(device): only PCI devices with a slot of their own can be taken out")
+        guard trace.map.canBeReplaced(device) else {
+            throw UserError("--device \(device): only the IDE controller and PCI devices with a slot of their own can be taken out")
         }
         if header.image(MachineSetup.snapshotRole) != nil { throw UserError("\(file): does not begin at power-on") }
         var setup = try MachineSetup(header: header, recording: file, replacements: images.replacements)

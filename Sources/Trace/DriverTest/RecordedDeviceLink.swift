@@ -61,6 +61,8 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         }
     }
     private var names: [Place: RecordedDevice.RegisterPlace] = [:]
+    /// What is left of the last block of data that was recorded: the driver need not take it in the same pieces.
+    private var rest: (place: Place, bytes: ArraySlice<UInt8>)?
 
     /// Recorded accesses that are still to come.
     package var remaining: Int {
@@ -80,7 +82,46 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         if region == ForeignFunction.configurationRegion {
             return device.settings.configuration.indices.contains(Int(offset)) ? UInt64(device.settings.configuration[Int(offset)]) : 0
         }
-        return access(Place(bar: region, offset: offset, width: width, isWrite: false), 0)
+        let place = Place(bar: region, offset: offset, width: width, isWrite: false)
+        if rest?.place != place {
+            let value = access(place, 0)
+            if rest?.place != place { return value }
+        }
+        return take(place, width).enumerated().reduce(0) { $0 | UInt64($1.element) << UInt64($1.offset * 8) }
+    }
+
+    package func readBlock(region: Int, offset: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+        let place = Place(bar: region, offset: offset, width: width, isWrite: false)
+        var done = 0
+        while done < buffer.count {
+            if rest?.place != place {
+                let value = access(place, 0)
+                if rest?.place != place { rest = (place, (0..<width).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }[...]) }
+            }
+            let piece = take(place, buffer.count - done)
+            UnsafeMutableRawBufferPointer(rebasing: buffer[done..<done + piece.count]).copyBytes(from: piece)
+            done += piece.count
+        }
+        return true
+    }
+
+    /// So many bytes of what is left of a block, at most; one at least.
+    private func take(_ place: Place, _ count: Int) -> ArraySlice<UInt8> {
+        guard let (_, bytes) = rest, !bytes.isEmpty else { return [0] }
+        let left = bytes.dropFirst(count)
+        rest = left.isEmpty ? nil : (place, left)
+        return bytes.prefix(count)
+    }
+
+    /// The data of a recorded block.
+    private func bytes(_ block: RecordedDevice.Block) -> [UInt8] {
+        switch block {
+        case .bytes(let bytes): return bytes
+        case .image(let origin, let count):
+            var bytes = [UInt8](repeating: 0, count: count)
+            if !bytes.withUnsafeMutableBytes({ readImage(origin, $0) }) { bytes = [UInt8](repeating: 0, count: count) }
+            return bytes
+        }
     }
 
     package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {
@@ -94,6 +135,8 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
     }
 
     private func access(_ wanted: Place, _ value: UInt64) -> UInt64 {
+        // What the driver has not taken before it wants something else is gone.
+        if wanted.isWrite { rest = nil }
         // The next such access, and what would be left out before it.
         var leftOut: [Int] = []
         var found: (index: Int, access: RecordedDevice.Access)?
@@ -105,7 +148,7 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
                     break
                 }
                 // Rounds of polling may be fewer than recorded.
-                if !(place(access) == last && !access.isWrite) { leftOut.append(index) }
+                if !(place(access) == last && !access.isWrite && access.block == nil) { leftOut.append(index) }
             }
             index += 1
         }
@@ -126,6 +169,10 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         cursor = found.index + 1
         last = wanted
         known[wanted] = found.access.value
+        if let block = found.access.block {
+            let data = bytes(block)
+            rest = data.isEmpty ? nil : (wanted, data[...])
+        }
         if wanted.isWrite { compare(found.access, value, found.index) } else { agreeing += 1 }
         follow(found.index)
         return found.access.value
@@ -212,22 +259,33 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         func word(_ bytes: [UInt8], _ offset: Int, _ width: Int) -> UInt64 {
             (0..<width).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64($1 * 8) }
         }
+        /// Both may be addresses: the buffer is elsewhere.
+        func moves(_ offset: Int, _ width: Int) -> Bool {
+            let (before, now) = (word(recorded, offset, width), word(found, offset, width))
+            guard (0x1000..<1 << 40).contains(before), (0x1000..<1 << 40).contains(now) else { return false }
+            move(before, now)
+            return true
+        }
         var offset = 0
         while offset < recorded.count {
-            // Addresses are words of eight bytes, or of four in older devices.
-            let width = address &+ UInt64(offset) & 7 == 0 && offset + 8 <= recorded.count ? 8 : offset + 4 <= recorded.count ? 4 : 1
-            let (before, now) = (word(recorded, offset, width), word(found, offset, width))
-            if before != now {
-                if width >= 4, (0x1000..<1 << 40).contains(before), (0x1000..<1 << 40).contains(now) {
-                    move(before, now)
-                } else {
-                    depart(
-                        "the device reads 0x\(String(now, radix: 16)) at byte \(offset) of \(recorded.count), recorded: 0x\(String(before, radix: 16))",
-                        at: device.events.firstIndex { $0.number == event.number } ?? cursor)
-                    return
-                }
+            // Addresses are words of eight bytes, or of four in older devices, where a count may follow.
+            let isWide = address &+ UInt64(offset) & 7 == 0 && offset + 8 <= recorded.count
+            let width = isWide ? 8 : offset + 4 <= recorded.count ? 4 : 1
+            if word(recorded, offset, width) == word(found, offset, width) {
+                offset += width
+                continue
             }
-            offset += width
+            let hasCount = isWide && word(recorded, offset + 4, 4) == word(found, offset + 4, 4)
+            let isNarrowMoved = hasCount && moves(offset, 4)
+            if width >= 4 && moves(offset, width) || isNarrowMoved {
+                offset += width
+                continue
+            }
+            depart(
+                "the device reads 0x\(String(word(found, offset, width), radix: 16)) at byte \(offset) of \(recorded.count), "
+                    + "recorded: 0x\(String(word(recorded, offset, width), radix: 16))",
+                at: device.events.firstIndex { $0.number == event.number } ?? cursor)
+            return
         }
     }
 
