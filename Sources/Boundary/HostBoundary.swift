@@ -182,6 +182,10 @@ package protocol HostBoundary: AnyObject {
     /// is none.
     func busMasterKey(isWriting: Bool) -> UInt64?
 
+    /// What time it is for the devices beyond the door, when `time` is the last that the machine has told: while the CPU sleeps,
+    /// they go on.
+    func timeBeyond(_ time: VirtualTime) -> VirtualTime
+
     /// The run is over for `reason`; nothing follows. The recording's last event.
     func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence)
 }
@@ -196,6 +200,7 @@ extension HostBoundary {
     package var controlRequested: Bool { false }
     package func busMaster(isWriting: Bool) -> BusMasterName? { nil }
     package func busMasterKey(isWriting: Bool) -> UInt64? { nil }
+    package func timeBeyond(_ time: VirtualTime) -> VirtualTime { time }
 
     /// Element by element.
     package func askBlock(

@@ -53,6 +53,11 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         return event
     }
 
+    /// An event of the devices by themselves: while the CPU sleeps, its time is theirs.
+    private func outsideEvent(_ kind: LogEvent.Kind) -> LogEvent {
+        event(kind, Moment(position: now.position, time: inner.timeBeyond(now.time)))
+    }
+
     package func horizon(after now: Moment) -> Position {
         // Every transaction comes by here: the host's clock is looked at about every millisecond.
         if now.position &- lastLook >= Self.lookInterval {
@@ -78,7 +83,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     /// Devices cut: a frame has crossed a network card's channel. For readers of the log: the transactions and DMA that
     /// make it are there anyway.
     package func note(frame bytes: [UInt8], source: UInt16, isOut: Bool, time: VirtualTime) {
-        var event = event(.frame, now)
+        var event = outsideEvent(.frame)
         event.address = UInt64(source)
         event.width = isOut ? 1 : 0
         event.value = time
@@ -178,6 +183,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
 
     package func busMaster(isWriting: Bool) -> BusMasterName? { inner.busMaster(isWriting: isWriting) }
     package func busMasterKey(isWriting: Bool) -> UInt64? { inner.busMasterKey(isWriting: isWriting) }
+    package func timeBeyond(_ time: VirtualTime) -> VirtualTime { inner.timeBeyond(time) }
 
     /// Says whose DMA follows, and what for, unless that has been said. For readers of the log.
     private func noteMaster(isWriting: Bool) {
@@ -190,7 +196,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
             if isWriting { self.noted?.key = key }
             return
         }
-        var event = event(.busMaster, now)
+        var event = outsideEvent(.busMaster)
         event.within = isInTransaction
         event.bytes = Array(master.text.utf8)
         // Once more if the chunk ends with the note.
@@ -212,7 +218,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         memory?.dmaWrite(address, from: buffer)
         guard let origin, buffer.count >= Self.leastReference else { return logDMA(.dmaWrite, address, buffer) }
         noteMaster(isWriting: true)
-        var event = event(.dmaImage, now)
+        var event = outsideEvent(.dmaImage)
         event.within = isInTransaction
         event.address = address
         event.width = UInt32(buffer.count)
@@ -222,7 +228,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     }
     private func logDMA(_ kind: LogEvent.Kind, _ address: UInt64, _ bytes: UnsafeRawBufferPointer) {
         noteMaster(isWriting: kind == .dmaWrite)
-        var event = event(kind, now)
+        var event = outsideEvent(kind)
         event.within = isInTransaction
         event.address = address
         writer.append(event, payload: bytes)

@@ -69,7 +69,9 @@ struct DriverTestCommand: ParsableCommand {
         link.moment = { [unowned plane] in plane.now }
         let machine = try PCMachine(configuration: setup.configuration, image: try setup.bootImage(), door: plane, engine: engine.engine)
         plane.insideMemory = machine
-        let limit = until ?? (trace.reader.chunks.last?.firstPosition ?? 0) * 2 + 1_000_000_000
+        let chunks = trace.reader.chunks
+        let end = chunks.isEmpty ? 0 : try trace.reader.events(inChunk: chunks.count - 1).last?.position ?? 0
+        let limit = until ?? end &* 2 &+ 1_000_000_000
         var outcome = PCMachine.Outcome.positionReached
         while case .positionReached = outcome, machine.cpu.position < limit {
             outcome = try machine.run(until: min(limit, machine.cpu.position + 100_000_000))

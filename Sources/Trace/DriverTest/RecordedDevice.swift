@@ -1,3 +1,4 @@
+import DeviceBus
 import Devices
 import Machine
 import MachineState
@@ -47,6 +48,10 @@ package struct RecordedDevice {
 
     package let name: String
     package let settings: ForeignDeviceSettings
+    /// It answers at fixed addresses: the IDE controller.
+    package let isFixed: Bool
+    /// The device's regions, as `Access.bar` counts them.
+    private var regions: [Int: Region] = [:]
     package private(set) var events: [Event] = []
     /// Accesses among them.
     package private(set) var accessCount = 0
@@ -59,9 +64,13 @@ package struct RecordedDevice {
         self.name = name
         self.settings = settings
         let messages = settings.messages
-        let isFixed = !trace.map.isInSlot(name)
+        isFixed = !trace.map.isInSlot(name)
         var vectors = InterruptVectors(messages, isFixed ? [14, 15] : [16 + PCIInterruptRouter.line(slot: address.slot, pin: 0)], isFixed: isFixed)
         let bars = function.configuration.baseAddresses
+        for (number, region) in function.regions.enumerated() {
+            let bar = isFixed ? PIIX3IDE.standInRegion + number : bars.firstIndex { $0?.region == number }
+            if let bar { regions[bar] = region }
+        }
         try trace.forEach { item in
             let event = item.event
             var step: Step?
@@ -99,6 +108,13 @@ package struct RecordedDevice {
             if let step { events.append(Event(number: item.number, position: event.position, time: item.time, step: step)) }
             return true
         }
+    }
+
+    /// What a register is called that the recording does not have.
+    package func register(_ bar: Int, _ offset: UInt64, isWrite: Bool) -> RegisterPlace? {
+        guard let register = regions[bar]?.register(at: offset) else { return nil }
+        return RegisterPlace(
+            name: String(register.name(isWrite: isWrite)), holdsAddress: register.contents == .address, holdsTime: register.contents == .time)
     }
 
     private static func block(_ event: LogEvent) -> Block? {

@@ -56,11 +56,23 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
     package init(_ device: RecordedDevice, readImage: @escaping (ImageOrigin, UnsafeMutableRawBufferPointer) -> Bool) {
         self.device = device
         self.readImage = readImage
+        if device.isFixed { channels = [Channel(), Channel()] }
         for event in device.events {
             if case .access(let access) = event.step, let register = access.register { names[place(access)] = register }
         }
     }
     private var names: [Place: RecordedDevice.RegisterPlace] = [:]
+    /// The bus masters of an IDE controller: buffers are where the driver's tables say now, in whatever pieces.
+    private var channels: [Channel] = []
+    private var activeChannel: Int?
+    private struct Channel {
+        /// The recorded table; the present one is the master's.
+        var recorded: UInt64 = 0
+        var master = BusMaster()
+    }
+    /// The base address register 4 of an IDE controller, where the tables' addresses are at offsets 4 and 12.
+    private static let masterBar = PIIX3IDE.standInRegion + 4
+    private static let mostDescriptors: UInt64 = 8192
     /// What is left of the last block of data that was recorded: the driver need not take it in the same pieces.
     private var rest: (place: Place, bytes: ArraySlice<UInt8>)?
 
@@ -174,6 +186,10 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
             rest = data.isEmpty ? nil : (wanted, data[...])
         }
         if wanted.isWrite { compare(found.access, value, found.index) } else { agreeing += 1 }
+        if wanted.isWrite, wanted.bar == Self.masterBar, wanted.width == 4, wanted.offset & 7 == 4, channels.count > Int(wanted.offset / 8) {
+            channels[Int(wanted.offset / 8)].recorded = found.access.value & ~3
+            channels[Int(wanted.offset / 8)].master.table = UInt32(truncatingIfNeeded: value & ~3)
+        }
         follow(found.index)
         return found.access.value
     }
@@ -206,7 +222,7 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         return describe(
             RecordedDevice.Access(
                 bar: place.bar, offset: place.offset, width: place.width, isWrite: place.isWrite, value: value,
-                register: names[place] ?? names[other]))
+                register: names[place] ?? names[other] ?? device.register(place.bar, place.offset, isWrite: place.isWrite)))
     }
 
     // MARK: The device
@@ -242,19 +258,47 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         switch event.step {
         case .access: break
         case .interrupt(let kind, let vector): ready.append((kind, vector))
-        case .writeMemory(let address, let bytes): bytes.withUnsafeBytes { memory?.write(present(address), from: $0) }
+        case .writeMemory(let address, let bytes): write(bytes, address)
         case .writeImage(let address, let count, let origin):
             var bytes = [UInt8](repeating: 0, count: count)
             guard bytes.withUnsafeMutableBytes({ readImage(origin, $0) }) else { return }
-            bytes.withUnsafeBytes { memory?.write(present(address), from: $0) }
+            write(bytes, address)
         case .readMemory(let address, let bytes): look(address, bytes, event)
         }
     }
 
+    private func write(_ bytes: [UInt8], _ address: UInt64) {
+        guard let memory else { return }
+        if let activeChannel {
+            _ = channels[activeChannel].master.store(bytes, from: 0, memory: memory, origin: { _, _ in nil })
+        } else {
+            bytes.withUnsafeBytes { memory.write(present(address), from: $0) }
+        }
+    }
+
+    /// An IDE controller fetches a descriptor: the present table may have others. True: that was it.
+    private func fetchesDescriptor(_ address: UInt64, _ count: Int) -> Bool {
+        guard count == 8 else { return false }
+        for number in channels.indices {
+            let place = address &- channels[number].recorded
+            guard place < Self.mostDescriptors * 8, place % 8 == 0 else { continue }
+            activeChannel = number
+            if place == 0 { channels[number].master.start() }
+            return true
+        }
+        return false
+    }
+
     /// The device reads RAM: what it finds is compared, and tells where buffers are now.
     private func look(_ address: UInt64, _ recorded: [UInt8], _ event: RecordedDevice.Event) {
+        guard let memory else { return }
+        if fetchesDescriptor(address, recorded.count) { return }
         var found = [UInt8](repeating: 0, count: recorded.count)
-        found.withUnsafeMutableBytes { memory?.read(present(address), into: $0) }
+        if let activeChannel {
+            _ = channels[activeChannel].master.fetch(&found, from: 0, memory: memory)
+        } else {
+            found.withUnsafeMutableBytes { memory.read(present(address), into: $0) }
+        }
         if found == recorded { return }
         func word(_ bytes: [UInt8], _ offset: Int, _ width: Int) -> UInt64 {
             (0..<width).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64($1 * 8) }
