@@ -70,7 +70,7 @@ struct DriverTestCommand: ParsableCommand {
         let machine = try PCMachine(configuration: setup.configuration, image: try setup.bootImage(), door: plane, engine: engine.engine)
         plane.insideMemory = machine
         let chunks = trace.reader.chunks
-        let end = chunks.isEmpty ? 0 : try trace.reader.events(inChunk: chunks.count - 1).last?.position ?? 0
+        let end = try chunks.isEmpty ? 0 : trace.reader.events(inChunk: chunks.count - 1).last?.position ?? 0
         let limit = until ?? end &* 2 &+ 1_000_000_000
         var outcome = PCMachine.Outcome.positionReached
         while case .positionReached = outcome, machine.cpu.position < limit {
