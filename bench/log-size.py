@@ -133,7 +133,7 @@ def main():
             seconds = scenario(f"--boundary={boundary}", "--record", file)
             # The pair of this recording, in the same minute of the same machine.
             plain = min(plain, scenario(*(["--boundary=devices", "--no-record"] if boundary == "devices" else [])))
-            info = json.loads(subprocess.check_output([EMU, "info", "--json", file]))
+            info = json.loads(subprocess.check_output([EMU, "info", "--json", "--columns", file]))
             subprocess.run([EMU, "verify", file], check=True, stdout=subprocess.DEVNULL)
             rows.append({
                 "scenario": name, "boundary": boundary, "bytes": info["bytes"],
@@ -141,7 +141,8 @@ def main():
                 "bytes per virtual s": round(info["bytes"] / info["virtualSeconds"], 1),
                 "bytes per 1000 instructions": round(info["bytes"] * 1000 / info["instructions"], 5),
                 "transactions": info["transactions"],
-                "bytes per transaction": round(info["bytesPerTransaction"], 3) if info["transactions"] else "",
+                "bytes per transaction beyond payload":
+                    round(info["bytesPerTransactionBeyondPayload"], 3) if info["transactions"] else "",
                 "run time / unrecorded": round(seconds / plain, 3),
                 "events": " ".join(f"{kind} {count}" for kind, count in sorted(info["events"].items())),
             })

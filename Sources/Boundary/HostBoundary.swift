@@ -178,6 +178,13 @@ package protocol HostBoundary: AnyObject {
     /// The device beyond the door that reaches RAM or has just done so, and, if it writes, what for; nil: not known, or
     /// none.
     func busMaster(isWriting: Bool) -> BusMasterName?
+    /// A number for that, quicker to have than its words: equal numbers mean equal words, and their top bytes the device. Nil: there
+    /// is none.
+    func busMasterKey(isWriting: Bool) -> UInt64?
+
+    /// What time it is for the devices beyond the door, when `time` is the last that the machine has told: while the CPU sleeps,
+    /// they go on.
+    func timeBeyond(_ time: VirtualTime) -> VirtualTime
 
     /// The run is over for `reason`; nothing follows. The recording's last event.
     func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence)
@@ -192,6 +199,8 @@ extension HostBoundary {
     }
     package var controlRequested: Bool { false }
     package func busMaster(isWriting: Bool) -> BusMasterName? { nil }
+    package func busMasterKey(isWriting: Bool) -> UInt64? { nil }
+    package func timeBeyond(_ time: VirtualTime) -> VirtualTime { time }
 
     /// Element by element.
     package func askBlock(

@@ -3,12 +3,15 @@ import MachineState
 /// The bus masters of a board: who has reached RAM last.
 package final class BusMasters {
     fileprivate(set) var last: BusMasterPort?
+    fileprivate var count: UInt64 = 0
     package init() {}
     /// The device that has written RAM last, and what for, such as "piix3-ide: READ DMA, primary drive 0, sector 20".
     /// Only right after the write: the device goes on.
     package var lastWriter: String? { last.map { $0.writer } }
     /// The device that reaches RAM, without where its data comes from. What for is only known while it writes.
     package func active(isWriting: Bool) -> BusMasterName? { last.map { $0.master(isWriting: isWriting) } }
+    /// Which that is, without words: equal numbers have equal names. The device is in the top byte.
+    package func activeKey(isWriting: Bool) -> UInt64? { last.map { $0.key(isWriting: isWriting) } }
 }
 
 /// A device's own way to RAM, which knows whose it is. Holds nothing that the guest can observe.
@@ -16,9 +19,12 @@ package final class BusMasterPort: DMAPort {
     private let memory: any DMAPort
     private let masters: BusMasters
     private let name: String
+    private let number: UInt64
     private var origin: ImageOrigin?
     /// What the device is doing, in words; nil: nothing to say. Asked only for a debugger.
     package var request: () -> String? = { nil }
+    /// A number of 55 bits for it: as long as it stays the same, so do the words.
+    package var requestKey: () -> UInt64 = { 0 }
 
     /// - Parameters:
     ///   - name: the device's.
@@ -27,6 +33,8 @@ package final class BusMasterPort: DMAPort {
         self.name = name
         self.memory = memory
         self.masters = masters
+        number = masters.count
+        masters.count += 1
     }
 
     package func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
@@ -49,6 +57,10 @@ package final class BusMasterPort: DMAPort {
 
     fileprivate func master(isWriting: Bool) -> BusMasterName {
         BusMasterName(device: name, request: isWriting ? request() : nil)
+    }
+    fileprivate func key(isWriting: Bool) -> UInt64 {
+        // What a read is for is not said: that is another name.
+        number << 56 | (isWriting ? 1 << 55 | requestKey() & (1 << 55 - 1) : 0)
     }
     fileprivate var writer: String {
         let parts = [request(), origin?.text].compactMap { $0 }

@@ -72,6 +72,8 @@ package final class BoardMap {
     package func address(of name: String) -> PCIAddress? { board.pciHost.functions.first { $0.function.name == name }?.address }
     /// A PCI device that the configuration may have or not.
     package func isInSlot(_ name: String) -> Bool { (address(of: name)?.slot ?? 0) >= PCIDevices.firstSlot }
+    /// One that something else can stand for.
+    package func canBeReplaced(_ name: String) -> Bool { isInSlot(name) || name == board.ide.name }
 
     package func place(_ space: Region.Space, _ address: UInt64) -> Place? {
         guard let target = bus.target(space, address) else { return nil }

@@ -89,8 +89,9 @@ package final class DevicePlane: HostBoundary {
         switch clock {
         case .host: return min(next, now.position + Self.slice)
         case .virtual:
-            if scheduler.nextDeadline == .max { return next }
-            let left = scheduler.nextDeadline > now.time ? scheduler.nextDeadline - now.time : 0
+            let deadline = nextDeadline(after: now)
+            if deadline == .max { return next }
+            let left = deadline > now.time ? deadline - now.time : 0
             let unit: UInt64 = 1 << UInt64(shift)
             return min(next, now.position + max(left / unit + (left % unit == 0 ? 0 : 1), 1))
         }
@@ -119,7 +120,7 @@ package final class DevicePlane: HostBoundary {
     /// position and time alone say where it belongs.
     private func poll(_ now: Moment) {
         if now.position == drained.position, now.time == drained.time { return }
-        if !isPollDue, now.position &- polled < Self.slice / 4 { return }
+        if !isPollDue, now.position &- polled < Self.slice / 4, board.nextForeignDeadline > now.time { return }
         polled = now.position
         isPollDue = false
         board.pollForeignDevices()
@@ -206,6 +207,9 @@ package final class DevicePlane: HostBoundary {
     }
 
     package func busMaster(isWriting: Bool) -> BusMasterName? { board.masters.active(isWriting: isWriting) }
+    /// While the CPU sleeps the devices go on.
+    package func timeBeyond(_ time: VirtualTime) -> VirtualTime { max(time, now.time) }
+    package func busMasterKey(isWriting: Bool) -> UInt64? { board.masters.activeKey(isWriting: isWriting) }
 
     package func nextDigest(after position: Position) -> Position { host.nextDigest(after: position) }
     package func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {}

@@ -31,15 +31,25 @@ final class DeviceThread: Sendable {
         /// For the device, by the number of the receiver.
         var inputs: [(receiver: Int, bytes: [UInt8])] = []
         var outputs: [(channel: Int, bytes: [UInt8])] = []
+        /// Of a USB controller's transfers, for a capture.
+        var records: [USBRecord] = []
+        /// Somebody wants to see transfers.
+        var isTapWanted = false
         var isEnded = false
     }
     /// What only the device's thread has after the start.
     private final class Parts {
         let server = VFIOUserServer()
         var receivers: [any HostReceiver] = []
+        var controller: (any USBController)?
     }
     private let shared = Mutex(Shared())
     private nonisolated(unsafe) let parts = Parts()
+    /// What only the machine's thread has.
+    private final class NearParts {
+        var deliver: (USBRecord) -> Void = { _ in }
+    }
+    private nonisolated(unsafe) let nearParts = NearParts()
     private let threading: DeviceThreading
     private let arrived: SignalDescriptor
     private let sent: SignalDescriptor
@@ -73,11 +83,12 @@ final class DeviceThread: Sendable {
         let client = try VFIOUserClient(near, ranges: threading.ranges, report: threading.report)
         client.listen(sent.descriptor) { [sent, self] in
             sent.clear()
-            let outputs = shared.withLock { shared in
-                defer { shared.outputs = [] }
-                return shared.outputs
+            let (outputs, records) = shared.withLock { shared in
+                defer { (shared.outputs, shared.records) = ([], []) }
+                return (shared.outputs, shared.records)
             }
             for output in outputs where outlets.indices.contains(output.channel) { outlets[output.channel].send(output.bytes) }
+            for record in records { nearParts.deliver(record) }
         }
         return client
     }
@@ -90,11 +101,25 @@ final class DeviceThread: Sendable {
         }
     }
 
+    /// Lets `deliver` see the transfers of the controller that has this thread, on the machine's thread. Before the run.
+    func tap(_ controller: any USBController, _ deliver: @escaping (USBRecord) -> Void) {
+        nearParts.deliver = deliver
+        parts.controller = controller
+        shared.withLock { $0.isTapWanted = true }
+        arrived.signal()
+    }
+
     private func takeInputs() {
         arrived.clear()
-        let inputs = shared.withLock { shared in
-            defer { shared.inputs = [] }
-            return shared.inputs
+        let (inputs, isTapWanted) = shared.withLock { shared in
+            defer { (shared.inputs, shared.isTapWanted) = ([], false) }
+            return (shared.inputs, shared.isTapWanted)
+        }
+        if isTapWanted {
+            parts.controller?.tap = USBTap(bus: 1, scheduler: parts.server.scheduler) { [unowned self] record, _ in
+                shared.withLock { $0.records.append(record) }
+                sent.signal()
+            }
         }
         for input in inputs where parts.receivers.indices.contains(input.receiver) { parts.receivers[input.receiver].receive(input.bytes) }
     }

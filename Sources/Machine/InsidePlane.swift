@@ -49,6 +49,7 @@ final class InsidePlane: HostBoundary {
         }
     }
     func busMaster(isWriting: Bool) -> BusMasterName? { board.masters.active(isWriting: isWriting) }
+    func busMasterKey(isWriting: Bool) -> UInt64? { board.masters.activeKey(isWriting: isWriting) }
     func nextDigest(after position: Position) -> Position { .max }
     func checkpoint(_ digests: [PartDigest], at now: Moment) throws(Divergence) {}
     func end(_ reason: EndReason, _ digests: [PartDigest], at now: Moment) throws(Divergence) {}

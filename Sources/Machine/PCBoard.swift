@@ -75,6 +75,7 @@ package final class PCBoard {
         let fwCfgPort = BusMasterPort("fw_cfg", memory, masters)
         fwCfg = FwCfg(memory: fwCfgPort)
         fwCfgPort.request = { [unowned fwCfg] in fwCfg.request }
+        fwCfgPort.requestKey = { [unowned fwCfg] in fwCfg.requestKey }
         pciHost = PCIHost(bus: bus)
         let piix3 = PIIX3(
             isaLines: (0..<16).map(isa), apicLines: (16..<20).map { [ioAPIC] in IRQLine(ioAPIC, $0) })
@@ -83,6 +84,11 @@ package final class PCBoard {
             drives: DriveSettings.ideDrives(configuration.drives, media), primary: isa(14), secondary: isa(15),
             memory: idePort, scheduler: scheduler)
         idePort.request = { [unowned ide] in ide.request }
+        idePort.requestKey = { [unowned ide] in ide.requestKey }
+        if let link = substitutes[ide.name] {
+            ide.standIn = link
+            link.memory = idePort
+        }
         let piix4 = PIIX4Power()
         let vga = VGAFunction(pins: pins)
         let system = SystemPorts(pins: pins, channel: channel(.debugConsole))
@@ -171,23 +177,21 @@ package final class PCBoard {
     }
 
     /// The ways to devices that are carried out elsewhere.
-    package var links: [any ForeignDeviceLink] { pciDevices.links }
+    package var links: [any ForeignDeviceLink] { pciDevices.links + (ide.standIn.map { [$0] } ?? []) }
     /// When the next of them has something to do; `.max`: that is not known.
-    package var nextForeignDeadline: VirtualTime { pciDevices.links.reduce(.max) { min($0, $1.nextDue) } }
+    package var nextForeignDeadline: VirtualTime { links.reduce(.max) { min($0, $1.nextDue) } }
     /// The machine has ended: whatever is carried out elsewhere ends too.
     package func finish() { pciDevices.finish() }
 
     /// Lets devices that are carried out elsewhere do what they want by themselves. Between two instructions.
     package func pollForeignDevices() {
         for function in pciDevices.foreign { function.poll() }
+        ide.pollStandIn()
     }
 
     /// Lets `deliver` see USB transfers, as records of usbmon; false: there is no controller.
     package func tapUSB(_ deliver: @escaping (USBRecord, VirtualTime) -> Void) -> Bool {
-        // Ports of all controllers have different numbers: to a capture they are one bus.
-        let tap = USBTap(bus: 1, scheduler: scheduler, deliver: deliver)
-        for controller in pciDevices.usbControllers { controller.tap = tap }
-        return !pciDevices.usbControllers.isEmpty
+        pciDevices.tapUSB(deliver)
     }
 
     /// What receives the input of a channel; nil for channels that only send.

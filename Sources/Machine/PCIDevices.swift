@@ -17,8 +17,10 @@ final class PCIDevices {
     private(set) var networkCards: [any HostReceiver] = []
     /// What gets the input of USB devices, in the order of their channels.
     private(set) var usbReceivers: [any HostReceiver] = []
-    private(set) var usbControllers: [any USBController] = []
-    private(set) var sound: AC97?
+    private var usbControllers: [any USBController] = []
+    /// The thread of the controller, if it has one.
+    private var usbThread: DeviceThread?
+    private(set) var sound: (any HostReceiver)?
     /// What is carried out elsewhere.
     private(set) var foreign: [ForeignFunction] = []
     /// The ways there.
@@ -68,13 +70,13 @@ final class PCIDevices {
                 self.console = place.receiver(console)
                 addVirtio(console, place) { console.transport = $0 }
             case .ac97:
-                let port = memory("ac97")
+                let place = place([(.audio, channel(.audio))])
+                let port = place.memory("ac97")
                 port.request = { "recorded samples" }
                 let card = AC97(
-                    name: "ac97", irq: irq(PCIAddress(slot: nextSlot)), memory: port,
-                    scheduler: scheduler, channel: channel(.audio))
-                sound = card
-                insert(card)
+                    name: "ac97", irq: place.irq, memory: port, scheduler: place.scheduler, channel: place.channels[0])
+                sound = place.receiver(card)
+                add(card, place)
             }
         }
         for (card, host) in zip(configuration.networkCards, Channel.network) {
@@ -135,10 +137,7 @@ final class PCIDevices {
 
     private func place(_ channels: [(channel: Channel, outlet: any HostChannel)]) -> Place {
         let outlets = channels.map(\.outlet)
-        guard let thread = newThread() else {
-            return Place(
-                irq: nextPin, messages: messages, memory: memory, scheduler: scheduler, channels: outlets, outlets: outlets, thread: nil)
-        }
+        guard let thread = newThread() else { return place(onBoard: outlets) }
         let server = thread.server
         return Place(
             irq: IRQLine(server, 0), messages: server, memory: { BusMasterPort($0, server, BusMasters()) }, scheduler: server.scheduler,
@@ -154,6 +153,10 @@ final class PCIDevices {
             threading.report("a device gets no thread of its own: \(error)")
             return nil
         }
+    }
+
+    private func place(onBoard outlets: [any HostChannel]) -> Place {
+        Place(irq: nextPin, messages: messages, memory: memory, scheduler: scheduler, channels: outlets, outlets: outlets, thread: nil)
     }
 
     /// Puts a device that was made for the board into the next slot.
@@ -194,43 +197,62 @@ final class PCIDevices {
 
     private func addUSB(_ configuration: PCConfiguration, _ media: [DiskImage], _ channel: (Channel) -> any HostChannel) {
         let settings = configuration.usb
+        let disks = configuration.drives.filter { $0.interface == .usb }
+        if settings.devices.isEmpty, disks.isEmpty { return }
+        let hosts = zip(settings.devices, Channel.usb).map(\.1)
+        // Older controllers are several functions that share their ports: they stay on the machine's thread.
+        let place = settings.controller == .xhci ? place(hosts.map { ($0, channel($0)) }) : place(onBoard: hosts.map(channel))
         // A controller of USB 2.0 alone has no use for slower devices.
         let speed = settings.controller == .ehci ? USBSpeed.high : .full
         var devices: [any USBDevice] = []
-        for (kind, host) in zip(settings.devices, Channel.usb) {
+        for (kind, host) in zip(settings.devices, place.channels) {
             func add(_ function: any USBFunction & HostReceiver) {
                 devices.append(USBBuiltIn(function, speed: speed))
-                usbReceivers.append(function)
+                usbReceivers.append(place.receiver(function))
             }
             switch kind {
             case .keyboard: add(USBKeyboard())
             case .mouse: add(USBPointer(isTablet: false))
             case .tablet: add(USBPointer(isTablet: true))
-            case .serial: add(USBSerial(channel: channel(host)))
+            case .serial: add(USBSerial(channel: host))
             case .host:
-                let device = USBHostDevice(channel: channel(host))
+                let device = USBHostDevice(channel: host)
                 devices.append(device)
-                usbReceivers.append(device)
+                usbReceivers.append(place.receiver(device))
             }
         }
-        for drive in configuration.drives where drive.interface == .usb {
+        for drive in disks {
             guard let medium = media.first(where: { Int($0.number) == drive.number }) else { continue }
             let isHighSpeed = settings.controller != .uhci
             let disk = USBStorage(medium: medium, serial: drive.serial, isHighSpeed: isHighSpeed)
             devices.append(USBBuiltIn(disk, speed: isHighSpeed ? .high : .full))
-            drives[drive.number] = disk
+            drives[drive.number] = place.receiver(disk)
         }
         if devices.isEmpty { return }
         switch settings.controller {
         case .xhci:
+            let port = place.memory("xhci")
+            port.request = { "a USB transfer" }
             let controller = XHCI(
-                name: "xhci", devices: devices, irq: irq(PCIAddress(slot: nextSlot)), messages: messages, memory: usbPort("xhci"),
-                scheduler: scheduler)
-            insert(controller)
+                name: "xhci", devices: devices, irq: place.irq, messages: place.messages, memory: port, scheduler: place.scheduler)
             usbControllers = [controller]
+            usbThread = place.thread
+            add(controller, place)
         case .uhci: addUHCI(devices)
         case .ehci: addEHCI(devices)
         }
+    }
+
+    /// Lets `deliver` see USB transfers, as records of usbmon; false: there is no controller.
+    func tapUSB(_ deliver: @escaping (USBRecord, VirtualTime) -> Void) -> Bool {
+        if let usbThread, let controller = usbControllers.first {
+            usbThread.tap(controller) { [scheduler] in deliver($0, scheduler.now) }
+            return true
+        }
+        // Ports of all controllers have different numbers: to a capture they are one bus.
+        let tap = USBTap(bus: 1, scheduler: scheduler, deliver: deliver)
+        for controller in usbControllers { controller.tap = tap }
+        return !usbControllers.isEmpty
     }
 
     private func usbPort(_ name: String) -> BusMasterPort {
@@ -285,6 +307,7 @@ final class PCIDevices {
             serials: numbers.map { number in disks.first { $0.number == number }?.serial ?? "" },
             irq: place.irq, messages: place.messages, memory: port, scheduler: place.scheduler)
         port.request = { [unowned controller] in controller.request }
+        port.requestKey = { [unowned controller] in controller.requestKey }
         for (port, number) in numbers.enumerated() { drives[number] = place.receiver(AHCIFailure(port: controller.ports[port])) }
         add(controller, place)
     }
@@ -316,6 +339,7 @@ final class PCIDevices {
             name: name, function: function, irq: place.irq, messages: place.messages, memory: port, scheduler: place.scheduler,
             isModern: isModern)
         port.request = { [unowned device] in device.request }
+        port.requestKey = { [unowned device] in device.requestKey }
         join(device)
         add(device, place)
     }

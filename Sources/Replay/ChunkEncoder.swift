@@ -18,6 +18,11 @@ struct ChunkEncoder {
     init() {}
 
     mutating func append(_ event: LogEvent) {
+        event.bytes.withUnsafeBytes { append(event, payload: $0) }
+    }
+
+    /// An event whose bytes are `payload`, and not in `event`: they are copied once, and nothing is allocated for them.
+    mutating func append(_ event: LogEvent, payload: UnsafeRawBufferPointer) {
         if count == 0 {
             firstPosition = event.position
             firstSkipped = event.skipped
@@ -51,9 +56,9 @@ struct ChunkEncoder {
             lastSkipped = event.skipped
         }
         if event.kind.hasBytes {
-            VarInt.append(UInt64(event.bytes.count), to: &columns[Column.lengths.rawValue])
-            columns[Column.payload.rawValue].append(contentsOf: event.bytes)
-            size += event.bytes.count
+            VarInt.append(UInt64(payload.count), to: &columns[Column.lengths.rawValue])
+            columns[Column.payload.rawValue].append(contentsOf: payload)
+            size += payload.count
         }
         predictor.learn(number, delta: delta, value: event.value)
         lastPosition = event.position
@@ -70,13 +75,18 @@ struct ChunkEncoder {
 
     /// All columns, each with its length before it (32 bits, little endian).
     func encode(into bytes: inout [UInt8]) {
-        for column in columns {
-            for shift in stride(from: 0, to: 32, by: 8) {
-                bytes.append(UInt8(truncatingIfNeeded: UInt32(column.count) >> UInt32(shift)))
-            }
-            bytes.append(contentsOf: column)
+        encodeStructure(into: &bytes)
+        bytes.append(contentsOf: payload)
+    }
+
+    /// The same without the last column's bytes, which are the payload.
+    func encodeStructure(into bytes: inout [UInt8]) {
+        for column in Column.allCases {
+            LogLayout.put32(UInt32(columns[column.rawValue].count), &bytes)
+            if column != .payload { bytes.append(contentsOf: columns[column.rawValue]) }
         }
     }
+    var payload: [UInt8] { columns[Column.payload.rawValue] }
 }
 
 /// Events out of the columns of one chunk.

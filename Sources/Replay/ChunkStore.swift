@@ -9,8 +9,12 @@ final class ChunkStore {
     private let worker: Worker
     private var isStarted = false
 
-    /// - Parameter offset: where the first chunk goes.
-    init(_ file: LogFile, offset: UInt64) { worker = Worker(file, offset: offset) }
+    /// - Parameters:
+    ///   - offset: where the first chunk goes.
+    ///   - isThorough: much payload is worth some time if it gets smaller.
+    init(_ file: LogFile, offset: UInt64, isThorough: Bool = false) {
+        worker = Worker(file, offset: offset, isThorough: isThorough)
+    }
     deinit { worker.drain() }
 
     /// What went wrong; nothing is written any more.
@@ -37,6 +41,17 @@ final class ChunkStore {
     }
 }
 
+/// How hard zstd tries.
+enum ChunkCompression {
+    static let level: Int32 = 9
+    /// Much payload is a frame of its own. It may be data that nothing can make smaller (a download): a quick level finds
+    /// out, and trying harder would only cost time. At the devices cut it has to do: traffic is there twice, by DMA and as
+    /// frames, which it finds, and comes faster than thorough levels work.
+    static let quickLevel: Int32 = 1
+    /// Bytes that are much.
+    static let large = 128 << 10
+}
+
 /// What a store and its thread have together.
 private final class Worker: @unchecked Sendable {
     struct Shared {
@@ -52,15 +67,11 @@ private final class Worker: @unchecked Sendable {
     }
     /// Chunks that wait at most; then who has one more waits too.
     static let mostWaiting = 4
-    private static let level: Int32 = 9
-    /// What is large may be data that nothing can make smaller (a download): a quick level finds out, and trying harder
-    /// would only cost time.
-    private static let quickLevel: Int32 = 1
-    private static let large = 256 << 10
 
     let shared = Monitor(Shared())
     let hasFailed = Atomic<Bool>(false)
     // The thread's, and after it has ended the store's.
+    private let isThorough: Bool
     private let file: LogFile
     private var offset: UInt64
     private var chunks: [ChunkInfo] = []
@@ -68,7 +79,8 @@ private final class Worker: @unchecked Sendable {
     private var compressed: [UInt8] = []
     private let context = ZSTD_createCCtx()
 
-    init(_ file: LogFile, offset: UInt64) {
+    init(_ file: LogFile, offset: UInt64, isThorough: Bool) {
+        self.isThorough = isThorough
         self.file = file
         self.offset = offset
     }
@@ -109,29 +121,39 @@ private final class Worker: @unchecked Sendable {
 
     private func append(_ encoder: ChunkEncoder, _ firstEvent: UInt64) throws(LogError) {
         raw.removeAll(keepingCapacity: true)
-        encoder.encode(into: &raw)
-        let bound = ZSTD_compressBound(raw.count)
-        if compressed.count < bound { compressed = [UInt8](repeating: 0, count: bound) }
-        var size = 0
-        if raw.count >= Self.large { size = compress(Self.quickLevel) }
-        // An error is a number beyond any size.
-        if raw.count < Self.large || ZSTD_isError(size) != 0 || size < raw.count / 8 * 7 { size = compress(Self.level) }
-        if ZSTD_isError(size) != 0 {
-            throw LogError("\(file.path): zstd cannot compress a chunk: \(String(cString: ZSTD_getErrorName(size)))")
-        }
+        let payload = encoder.payload
+        let isLarge = payload.count >= ChunkCompression.large
+        if isLarge { encoder.encodeStructure(into: &raw) } else { encoder.encode(into: &raw) }
+        var size = try compress(raw, ChunkCompression.level, at: 0)
+        if isLarge { size = try appendFrame(payload, at: size) }
         let info = ChunkInfo(
-            offset: offset, compressed: compressed[..<size], rawSize: raw.count, encoder: encoder, firstEvent: firstEvent)
+            offset: offset, compressed: compressed[..<size], rawSize: raw.count + (isLarge ? payload.count : 0), encoder: encoder,
+            firstEvent: firstEvent)
         try write(info.header[...])
         try write(compressed[..<size])
         chunks.append(info)
     }
 
-    private func compress(_ level: Int32) -> Int {
-        raw.withUnsafeBytes { raw in
+    /// Compresses much payload behind what is there, as a frame of its own; returns where it ends.
+    private func appendFrame(_ payload: [UInt8], at start: Int) throws(LogError) -> Int {
+        let end = try compress(payload, ChunkCompression.quickLevel, at: start)
+        if !isThorough || end - start > payload.count / 8 * 7 { return end }
+        return try compress(payload, ChunkCompression.level, at: start)
+    }
+
+    /// Writes a frame at `start` of `compressed`; returns where it ends.
+    private func compress(_ bytes: [UInt8], _ level: Int32, at start: Int) throws(LogError) -> Int {
+        let bound = start + ZSTD_compressBound(bytes.count)
+        if compressed.count < bound { compressed += [UInt8](repeating: 0, count: bound - compressed.count) }
+        let size = bytes.withUnsafeBytes { bytes in
             compressed.withUnsafeMutableBytes {
-                ZSTD_compressCCtx(context, $0.baseAddress, $0.count, raw.baseAddress, raw.count, level)
+                ZSTD_compressCCtx(context, $0.baseAddress! + start, $0.count - start, bytes.baseAddress, bytes.count, level)
             }
         }
+        if ZSTD_isError(size) != 0 {
+            throw LogError("\(file.path): zstd cannot compress a chunk: \(String(cString: ZSTD_getErrorName(size)))")
+        }
+        return start + size
     }
 
     /// Writes index and footer.

@@ -105,6 +105,15 @@ package final class LogReader {
     /// The events of chunk number `number`.
     package func events(inChunk number: Int) throws(LogError) -> [LogEvent] {
         let chunk = chunks[number]
+        let raw = try rawBytes(of: chunk)
+        do {
+            return try ChunkDecoder.decode(
+                raw, count: Int(chunk.eventCount), firstPosition: chunk.firstPosition, firstSkipped: chunk.firstSkipped)
+        } catch { throw LogError("\(path): the chunk at byte \(chunk.offset) is damaged: \(error.description)") }
+    }
+
+    /// A chunk's columns.
+    func rawBytes(of chunk: ChunkInfo) throws(LogError) -> [UInt8] {
         let place = "\(path): the chunk at byte \(chunk.offset)"
         guard
             let compressed = try file.read(
@@ -114,10 +123,7 @@ package final class LogReader {
         var raw = [UInt8](repeating: 0, count: Int(chunk.rawSize))
         let size = ZSTD_decompress(&raw, raw.count, compressed, compressed.count)
         guard ZSTD_isError(size) == 0, size == raw.count else { throw LogError("\(place) cannot be decompressed") }
-        do {
-            return try ChunkDecoder.decode(
-                raw, count: Int(chunk.eventCount), firstPosition: chunk.firstPosition, firstSkipped: chunk.firstSkipped)
-        } catch { throw LogError("\(place) is damaged: \(error.description)") }
+        return raw
     }
 
     /// All events from number `first` on, in order; one chunk is in memory at a time. `body` returns false to stop.

@@ -31,12 +31,18 @@ package final class LogWriter {
         LogLayout.put32(CRC32C.checksum(visitor.bytes), &bytes)
         bytes += visitor.bytes
         try file.append(bytes)
-        store = ChunkStore(file, offset: UInt64(bytes.count))
+        // At the devices cut traffic is there more than once, by DMA and as frames.
+        store = ChunkStore(file, offset: UInt64(bytes.count), isThorough: header.boundary == .inputs)
     }
 
     package func append(_ event: LogEvent) {
+        event.bytes.withUnsafeBytes { append(event, payload: $0) }
+    }
+
+    /// An event whose bytes are `payload`; it has none itself.
+    package func append(_ event: LogEvent, payload: UnsafeRawBufferPointer) {
         if encoder.count == 0 { opened = .now }
-        encoder.append(event)
+        encoder.append(event, payload: payload)
         eventCount += 1
         if encoder.count >= Self.maxEvents || encoder.size >= Self.maxBytes { closeChunk() }
     }

@@ -19,7 +19,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     package unowned(unsafe) var memory: (any InsideMemory)?
     private var now = Moment(position: 0, time: 0)
     /// The last note about a bus master, and the chunk that it is in: each chunk can be read without the others.
-    private var noted: (master: BusMasterName, chunk: Int)?
+    private var noted: (master: BusMasterName, key: UInt64?, chunk: Int)?
 
     package init(wrapping inner: any HostBoundary, writer: LogWriter, header: LogHeader) {
         self.inner = inner
@@ -53,6 +53,11 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         return event
     }
 
+    /// An event of the devices by themselves: while the CPU sleeps, its time is theirs.
+    private func outsideEvent(_ kind: LogEvent.Kind) -> LogEvent {
+        event(kind, Moment(position: now.position, time: inner.timeBeyond(now.time)))
+    }
+
     package func horizon(after now: Moment) -> Position {
         // Every transaction comes by here: the host's clock is looked at about every millisecond.
         if now.position &- lastLook >= Self.lookInterval {
@@ -78,7 +83,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     /// Devices cut: a frame has crossed a network card's channel. For readers of the log: the transactions and DMA that
     /// make it are there anyway.
     package func note(frame bytes: [UInt8], source: UInt16, isOut: Bool, time: VirtualTime) {
-        var event = event(.frame, now)
+        var event = outsideEvent(.frame)
         event.address = UInt64(source)
         event.width = isOut ? 1 : 0
         event.value = time
@@ -121,10 +126,10 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         if let origin, buffer.count >= Self.leastReference {
             event.kind = .portImage
             event.value = UInt64(origin.image) << 56 | origin.offset
+            writer.append(event)
         } else {
-            event.bytes = Array(buffer)
+            writer.append(event, payload: UnsafeRawBufferPointer(buffer))
         }
-        writer.append(event)
         return origin
     }
 
@@ -133,9 +138,9 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     ) throws(Divergence) {
         self.now = now
         try inner.askDisk(number, offset: offset, into: buffer, at: now)
-        var event = LogEvent(disk: number, offset: offset, count: buffer.count, event(.diskData, now), pc: now.pc)
-        event.bytes = Array(buffer)
-        writer.append(event)
+        writer.append(
+            LogEvent(disk: number, offset: offset, count: buffer.count, event(.diskData, now), pc: now.pc),
+            payload: UnsafeRawBufferPointer(buffer))
     }
 
     package func send(_ effect: Effect, at now: Moment) throws(Divergence) {
@@ -177,19 +182,26 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     // MARK: DMA of the device plane
 
     package func busMaster(isWriting: Bool) -> BusMasterName? { inner.busMaster(isWriting: isWriting) }
+    package func busMasterKey(isWriting: Bool) -> UInt64? { inner.busMasterKey(isWriting: isWriting) }
+    package func timeBeyond(_ time: VirtualTime) -> VirtualTime { inner.timeBeyond(time) }
 
     /// Says whose DMA follows, and what for, unless that has been said. For readers of the log.
     private func noteMaster(isWriting: Bool) {
+        let key = inner.busMasterKey(isWriting: isWriting)
+        let isSameChunk = noted?.chunk == writer.chunkCount
+        if isSameChunk, let key, let known = noted?.key, isWriting ? key == known : key >> 56 == known >> 56 { return }
         guard let master = inner.busMaster(isWriting: isWriting) else { return }
-        if let noted, noted.chunk == writer.chunkCount, noted.master.device == master.device,
-            !isWriting || noted.master == master
-        { return }
-        var event = event(.busMaster, now)
+        if isSameChunk, let noted, noted.master.device == master.device, !isWriting || noted.master == master {
+            // Other numbers for the same words.
+            if isWriting { self.noted?.key = key }
+            return
+        }
+        var event = outsideEvent(.busMaster)
         event.within = isInTransaction
         event.bytes = Array(master.text.utf8)
         // Once more if the chunk ends with the note.
         repeat {
-            noted = (master, writer.chunkCount)
+            noted = (master, key, writer.chunkCount)
             writer.append(event)
         } while noted?.chunk != writer.chunkCount && writer.failure == nil
     }
@@ -206,7 +218,7 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         memory?.dmaWrite(address, from: buffer)
         guard let origin, buffer.count >= Self.leastReference else { return logDMA(.dmaWrite, address, buffer) }
         noteMaster(isWriting: true)
-        var event = event(.dmaImage, now)
+        var event = outsideEvent(.dmaImage)
         event.within = isInTransaction
         event.address = address
         event.width = UInt32(buffer.count)
@@ -216,11 +228,10 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
     }
     private func logDMA(_ kind: LogEvent.Kind, _ address: UInt64, _ bytes: UnsafeRawBufferPointer) {
         noteMaster(isWriting: kind == .dmaWrite)
-        var event = event(kind, now)
+        var event = outsideEvent(kind)
         event.within = isInTransaction
         event.address = address
-        event.bytes = Array(bytes)
-        writer.append(event)
+        writer.append(event, payload: bytes)
     }
 }
 

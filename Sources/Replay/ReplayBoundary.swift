@@ -218,7 +218,7 @@ package final class ReplayBoundary: HostBoundary {
     }
 
     package func idle(at now: Moment, until deadline: VirtualTime) throws(Divergence) -> VirtualTime {
-        try takeIdleDMA(now)
+        try takeIdleDMA(now, until: deadline)
         guard let event = next else { return deadline == .max ? .max : deadline }
         if event.kind == .idle, event.position == now.position {
             let time = time(event)
@@ -335,8 +335,8 @@ package final class ReplayBoundary: HostBoundary {
     }
 
     /// Bus masters work while the CPU is halted. What they did before it wakes is in the log before the idle time.
-    private func takeIdleDMA(_ now: Moment) throws(Divergence) {
-        while let event = next, event.kind.isDMA, !event.within, event.position == now.position, time(event) <= now.time {
+    private func takeIdleDMA(_ now: Moment, until deadline: VirtualTime) throws(Divergence) {
+        while let event = next, event.kind.isDMA, !event.within, event.position == now.position, time(event) <= now.time || time(event) < deadline {
             try apply(event, now)
         }
     }

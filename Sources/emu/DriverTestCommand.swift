@@ -43,8 +43,8 @@ struct DriverTestCommand: ParsableCommand {
         guard trace.map.deviceNames.contains(device) else {
             throw UserError("--device \(device): there is no such device; there are \(trace.map.deviceNames.sorted().joined(separator: ", "))")
         }
-        guard trace.map.isInSlot(device) else {
-            throw UserError("--device \(device): only PCI devices with a slot of their own can be taken out")
+        guard trace.map.canBeReplaced(device) else {
+            throw UserError("--device \(device): only the IDE controller and PCI devices with a slot of their own can be taken out")
         }
         if header.image(MachineSetup.snapshotRole) != nil { throw UserError("\(file): does not begin at power-on") }
         var setup = try MachineSetup(header: header, recording: file, replacements: images.replacements)
@@ -69,7 +69,9 @@ struct DriverTestCommand: ParsableCommand {
         link.moment = { [unowned plane] in plane.now }
         let machine = try PCMachine(configuration: setup.configuration, image: try setup.bootImage(), door: plane, engine: engine.engine)
         plane.insideMemory = machine
-        let limit = until ?? (trace.reader.chunks.last?.firstPosition ?? 0) * 2 + 1_000_000_000
+        let chunks = trace.reader.chunks
+        let end = try chunks.isEmpty ? 0 : trace.reader.events(inChunk: chunks.count - 1).last?.position ?? 0
+        let limit = until ?? end &* 2 &+ 1_000_000_000
         var outcome = PCMachine.Outcome.positionReached
         while case .positionReached = outcome, machine.cpu.position < limit {
             outcome = try machine.run(until: min(limit, machine.cpu.position + 100_000_000))

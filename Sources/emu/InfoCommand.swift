@@ -11,10 +11,13 @@ struct InfoCommand: ParsableCommand {
     var file: String
     @Flag(help: "As one JSON object.")
     var json = false
+    @Flag(help: "Also what each column of the log takes, and what is left beside the payload (contents of DMA, frames, inputs).")
+    var columns = false
 
     func run() throws {
         let reader = try LogReader(path: file)
         let header = reader.header
+        let sizes = columns ? try reader.sizes() : nil
         var counts: [LogEvent.Kind: UInt64] = [:]
         var bytes: [String: UInt64] = [:]
         // Data of disk images that is in the log by its place.
@@ -46,6 +49,13 @@ struct InfoCommand: ParsableCommand {
             if referenced > 0 { object["imageBytes"] = referenced }
             if seconds > 0 { object["bytesPerVirtualSecond"] = Double(reader.fileSize) / seconds }
             if transactions > 0 { object["bytesPerTransaction"] = Double(reader.fileSize) / Double(transactions) }
+            if let sizes {
+                object["columns"] = Dictionary(uniqueKeysWithValues: sizes.columns.map { ($0.name, ["raw": $0.raw, "compressed": $0.compressed]) })
+                object["bytesBeyondPayload"] = sizes.beyondPayload
+                if transactions > 0 {
+                    object["bytesPerTransactionBeyondPayload"] = Double(sizes.beyondPayload) / Double(transactions)
+                }
+            }
             let data = try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys])
             print(String(decoding: data, as: UTF8.self))
             return
@@ -67,6 +77,13 @@ struct InfoCommand: ParsableCommand {
             print("  data of disk images, by reference: \(referenced) bytes, \(Message.decimal(Double(reader.fileSize) * 100 / Double(referenced))) bytes of log for 100 of them")
         }
         for (kind, count) in kinds { print("  \(kind): \(count)") }
+        if let sizes {
+            for column in sizes.columns { print("  column \(column.name): \(column.raw) bytes, \(column.compressed) compressed alone") }
+            print("  beyond payload: \(sizes.beyondPayload) bytes")
+            if transactions > 0 {
+                print(String(format: "  %.3f bytes a transaction beyond payload", Double(sizes.beyondPayload) / Double(transactions)))
+            }
+        }
         for (source, count) in bytes.sorted(by: { $0.key < $1.key }) { print("  input from \(source): \(count) bytes") }
     }
 }

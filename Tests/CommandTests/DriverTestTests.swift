@@ -45,12 +45,62 @@ struct DriverTestTests {
         let more = try Program.run("driver-test", file, "--device", "virtio4", "--with-append", Self.line.replacingOccurrences(of: "rounds=3", with: "rounds=5"))
         #expect(more.status == 1 && more.output.contains("; recorded: "), "\(more.output)")
 
-        for device in ["serial0", "piix3-ide", "nothing"] {
+        for device in ["serial0", "piix3", "nothing"] {
             let result = try Program.run("driver-test", file, "--device", device)
             #expect(result.status > 0 && result.errors.contains("--device \(device)"), "\(result.errors)")
         }
         #expect(try Program.run("driver-test", file, "--device", "virtio4", "--with-kernel", scratch.path("none")).status > 0)
         #expect(try Program.run("driver-test", scratch.path("rng.console"), "--device", "virtio4").status > 0)
+    }
+
+    /// Another kernel against the recorded IDE controller: what it does otherwise is found, what it may do otherwise is not.
+    @Test func kernelsAgainstARecordedIDEController() throws {
+        let scratch = try Scratch()
+        let disk = try scratch.write("disk.img", (0..<64).flatMap { sector in Array("sector \(sector)\n".utf8) + [UInt8](repeating: 0, count: sector < 10 ? 503 : 502) })
+        let kernels: [(String, [UInt8])] = [
+            ("plain", MultibootKernel.readingSector(3, count: 9)), ("pieces", MultibootKernel.readingSector(3, count: 9, pieces: 4)),
+            ("extra", MultibootKernel.readingSector(3, count: 9, extra: true)), ("other", MultibootKernel.readingSector(7, count: 9)),
+        ]
+        for (name, bytes) in kernels { _ = try scratch.write("\(name).elf", bytes) }
+        let file = scratch.path("ide.emurec")
+        let run = try Program.run(
+            "--boundary=devices", "--record", file, "--kernel", scratch.path("plain.elf"), "--disk", disk, "--pace", "free", "--serial",
+            "file:\(scratch.path("plain.console"))")
+        #expect(run.status == 43, "\(run.errors)")
+        #expect(try console(scratch, "plain") == "sector 3\n")
+        let same = try Program.run("driver-test", file, "--device", "piix3-ide", "--console")
+        #expect(same.status == 0 && same.output.contains(" 0 departures, 0 recorded accesses not made"), "\(same.output)\(same.errors)")
+        // The data came from the recording (it names their place in the image), not from a drive.
+        #expect(same.output.contains("sector 3\n"))
+        func test(_ name: String) throws -> Program.Result {
+            try Program.run("driver-test", file, "--device", "piix3-ide", "--console", "--with-kernel", scratch.path("\(name).elf"))
+        }
+        let pieces = try test("pieces")
+        #expect(pieces.status == 0 && pieces.output.contains(" 0 departures") && pieces.output.contains("sector 3\n"), "\(pieces.output)")
+        let extra = try test("extra")
+        #expect(
+            extra.status == 1 && extra.output.contains(" 1 departures") && extra.output.contains("FEATURES <- 0x5; recorded: DEVICE <- 0xe0")
+                && extra.output.contains("sector 3\n"), "\(extra.output)")
+        let other = try test("other")
+        #expect(other.status == 1 && other.output.contains(" 1 departures") && other.output.contains("LBALOW <- 0x7, recorded: 0x3"), "\(other.output)")
+    }
+
+    /// Linux's IDE driver against the recorded controller: by DMA, with another layout of its memory, and by another path.
+    @Test(.enabled(if: guestIsHere, comment)) func linuxAgainstARecordedIDEController() throws {
+        let scratch = try Scratch()
+        let image = try scratch.write("disk.img", [UInt8](repeating: 0, count: 1 << 20))
+        try record(scratch, "ide", initrd: "EMU_TEST_WRITER_INITRD", ["--disk", image, "--pace", "free"])
+        #expect(try console(scratch, "ide").contains("written 15"))
+        let file = scratch.path("ide.emurec")
+        let same = try Program.run("driver-test", file, "--device", "piix3-ide", "--console")
+        #expect(same.status == 0 && same.output.contains(" 0 departures, 0 recorded accesses not made"), "\(same.output)\(same.errors)")
+        #expect(same.output.contains("written 15"))
+        let moved = Self.line.replacingOccurrences(of: "nokaslr ", with: "")
+        let elsewhere = try Program.run("driver-test", file, "--device", "piix3-ide", "--console", "--with-append", moved)
+        #expect(elsewhere.status == 0 && elsewhere.output.contains(" 0 departures") && elsewhere.output.contains("written 15"), "\(elsewhere.output)")
+        // Without DMA the driver departs, and says so where.
+        let other = try Program.run("driver-test", file, "--device", "piix3-ide", "--with-append", Self.line + " libata.dma=0")
+        #expect(other.status == 1 && other.output.contains("the first: "), "\(other.output)")
     }
 
     /// A disk and random numbers on threads, on the host's clock: no two runs are alike, and both replay.

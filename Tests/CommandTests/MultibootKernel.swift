@@ -11,6 +11,12 @@ enum MultibootKernel {
         for byte in text.utf8 { code += [0xB0, byte, 0xEE] }  // mov al, byte; out dx, al
         code += [0xB9] + little(max(spins, 1))  // mov ecx, spins
         code += [0x49, 0x75, 0xFD]  // dec ecx; jnz
+        return bytes(running: code)
+    }
+
+    /// A kernel of these instructions (32 bits; interrupts are off, nothing has been set up), which then ends the run.
+    static func bytes(running instructions: [UInt8]) -> [UInt8] {
+        var code = instructions
         code += [0xB0, 0x15, 0xE6, 0xF4]  // mov al, 0x15; out 0xF4, al
         code += [0xFA, 0xF4]  // cli; hlt
         // Multiboot header, then the code.
@@ -29,5 +35,29 @@ enum MultibootKernel {
 
     private static func little(_ value: UInt32) -> [UInt8] {
         (0..<4).map { UInt8(truncatingIfNeeded: value >> UInt32($0 * 8)) }
+    }
+
+    /// Reads one sector of the primary IDE drive by PIO, polling, and writes its first `count` bytes to the serial port.
+    /// - Parameters:
+    ///   - extra: writes the features register before the command, which nobody needs.
+    ///   - pieces: `REP INSW` so often for a sector.
+    static func readingSector(_ sector: UInt8, count: UInt8, extra: Bool = false, pieces: UInt32 = 1) -> [UInt8] {
+        func out(_ port: UInt16, _ value: UInt8) -> [UInt8] {
+            [0x66, 0xBA, UInt8(port & 0xFF), UInt8(port >> 8), 0xB0, value, 0xEE]  // mov dx, port; mov al, value; out dx, al
+        }
+        let buffer: UInt32 = 0x20_0000
+        var code: [UInt8] = []
+        if extra { code += out(0x1F1, 5) }
+        code += out(0x1F6, 0xE0) + out(0x1F2, 1) + out(0x1F3, sector) + out(0x1F4, 0) + out(0x1F5, 0) + out(0x1F7, 0x20)
+        // mov dx, 0x1F7; in al, dx; and al, 0x88; cmp al, 8; jnz: until there is data.
+        code += [0x66, 0xBA, 0xF7, 0x01, 0xEC, 0x24, 0x88, 0x3C, 0x08, 0x75, 0xF9]
+        code += [0xFC, 0xBF] + little(buffer)  // cld; mov edi, buffer
+        for _ in 0..<pieces {
+            // mov ecx, words; mov dx, 0x1F0; rep insw
+            code += [0xB9] + little(256 / pieces) + [0x66, 0xBA, 0xF0, 0x01, 0x66, 0xF3, 0x6D]
+        }
+        // mov esi, buffer; mov ecx, count; mov dx, 0x3F8; rep outsb
+        code += [0xBE] + little(buffer) + [0xB9] + little(UInt32(count)) + [0x66, 0xBA, 0xF8, 0x03, 0xF3, 0x6E]
+        return bytes(running: code)
     }
 }

@@ -73,6 +73,7 @@ package final class FwCfg: Device {
 
     /// What a write to RAM is for, in words.
     package var request: String? { "DMA of item 0x\(String(state.selector, radix: 16))" }
+    package var requestKey: UInt64 { UInt64(state.selector) }
 
     package init(memory: any DMAPort) {
         self.memory = memory

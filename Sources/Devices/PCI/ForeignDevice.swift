@@ -143,6 +143,8 @@ package protocol ForeignDeviceLink: AnyObject {
     /// Reads `width` bytes (1, 2, 4 or 8) of base address register 0...5, or of configuration space (7). Nil: no answer.
     func read(region: Int, offset: UInt64, width: Int) -> UInt64?
     func write(region: Int, offset: UInt64, width: Int, value: UInt64)
+    /// Fills `buffer` with what so many reads of `width` bytes give. False: it has to be read one by one.
+    func readBlock(region: Int, offset: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool
     /// Lets the device interrupt in this way, by `count` vectors; 0: not any more.
     func enable(_ kind: ForeignInterrupt, count: Int)
     /// The interrupt of the pin has been seen: it may come again.
@@ -159,4 +161,8 @@ package protocol ForeignDeviceLink: AnyObject {
     func arm()
     /// Lets the device do what it wants by itself, and gives the interrupts that have come: kind and vector.
     func poll(_ interrupted: (ForeignInterrupt, Int) -> Void)
+}
+
+extension ForeignDeviceLink {
+    package func readBlock(region: Int, offset: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool { false }
 }

@@ -99,6 +99,9 @@ package final class AHCI: PCIFunction {
         return all.isEmpty ? nil : all.joined(separator: "; ")
     }
 
+    /// Another number for each other request.
+    package var requestKey: UInt64 { ports.reduce(0) { $0 &+ $1.moves } }
+
     package func visitState(_ visitor: inout StateVisitor) {
         visitor.group("configuration") { configuration.visit(&$0) }
         visitor.field("globalControl", &globalControl)

@@ -135,7 +135,11 @@ package final class AHCIPort {
     }
 
     /// The command whose timer has fired, for `request`: the state must not be looked at while it changes.
-    var moving: (slot: UInt8, command: UInt8, sector: UInt64?)?
+    var moving: (slot: UInt8, command: UInt8, sector: UInt64?)? {
+        didSet { moves &+= 1 }
+    }
+    /// How often that has changed.
+    private(set) var moves: UInt64 = 0
     /// What RAM is written for, in words; nil: it is not.
     var request: String? {
         guard let moving else { return nil }

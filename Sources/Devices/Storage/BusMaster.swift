@@ -34,7 +34,7 @@ package struct BusMaster {
 
     package var isActive: Bool { status & 1 != 0 }
 
-    mutating func start() {
+    package mutating func start() {
         next = table
         left = 0
         isLast = false
@@ -64,7 +64,7 @@ package struct BusMaster {
     /// Stores bytes of a buffer into RAM, as many as the table has room for.
     /// - Parameter origin: where bytes of the buffer (offset, count) come from, if from a disk image.
     /// - Returns: how many.
-    mutating func store(
+    package mutating func store(
         _ buffer: [UInt8], from start: Int, memory: any DMAPort, origin: (Int, Int) -> ImageOrigin?
     ) -> Int {
         var offset = start
@@ -83,7 +83,7 @@ package struct BusMaster {
     }
 
     /// Fills a buffer from RAM, as far as the table goes. Returns the count of bytes.
-    mutating func fetch(_ buffer: inout [UInt8], from start: Int, memory: any DMAPort) -> Int {
+    package mutating func fetch(_ buffer: inout [UInt8], from start: Int, memory: any DMAPort) -> Int {
         var offset = start
         while offset < buffer.count, advance(memory) {
             let count = min(buffer.count - offset, Int(left))

@@ -84,6 +84,8 @@ package final class IDEChannel {
 
     /// The drive for which the bus master is writing to RAM, only while it does.
     private var moving: Int?
+    /// How often it has begun to.
+    private(set) var stores: UInt64 = 0
     /// What for, in words.
     var request: String? {
         guard let moving, let drive = drives[moving] else { return nil }
@@ -101,6 +103,7 @@ package final class IDEChannel {
     var isBusMasterActive: Bool { state.busMaster.isActive }
     func store(_ buffer: [UInt8], from offset: Int, origin: (Int, Int) -> ImageOrigin?) -> Int {
         moving = selectedIndex
+        stores &+= 1
         defer { moving = nil }
         return state.busMaster.store(buffer, from: offset, memory: memory, origin: origin)
     }

@@ -57,6 +57,11 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     }
     /// Primary and secondary.
     package let channels: [IDEChannel]
+    private let lines: [IRQLine]
+    /// Carries the device out instead of the channels. Its regions are those of this device from `standInRegion` on, its pins'
+    /// vectors the channels. Set before the machine runs.
+    package var standIn: (any ForeignDeviceLink)?
+    package static let standInRegion = 16
 
     /// - Parameters:
     ///   - drives: primary 0 and 1, secondary 0 and 1.
@@ -65,6 +70,7 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     package init(
         drives: [IDEDrive?], primary: IRQLine, secondary: IRQLine, memory: any DMAPort, scheduler: Scheduler
     ) {
+        lines = [primary, secondary]
         let timers = TimerEnd(scheduler)
         channels = [primary, secondary].enumerated().map { number, irq in
             let pair = (0..<2).map { index in
@@ -100,6 +106,9 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
         return nil
     }
 
+    /// Another number for each other request.
+    package var requestKey: UInt64 { channels[0].stores &+ channels[1].stores }
+
     package func visitState(_ visitor: inout StateVisitor) {
         visitor.group("configuration") { configuration.visit(&$0) }
         visitor.group("primary") { channels[0].visit(&$0) }
@@ -130,7 +139,22 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
         configuration.command & 1 != 0 && configuration.read(0x40 + channel * 2, width: 2) & 0x8000 != 0
     }
 
+    /// Lets the stand-in do what it wants by itself. Between two instructions.
+    package func pollStandIn() {
+        standIn?.poll { [lines] _, channel in
+            // The interrupts are edges.
+            lines[channel & 1].set(false)
+            lines[channel & 1].set(true)
+        }
+    }
+
     package func read(region: Int, offset: UInt64, width: Int) -> UInt64 {
+        if let standIn {
+            // Reading the status takes the interrupt back.
+            let isStatus = offset == 7 && (region == Place.command0.rawValue || region == Place.command1.rawValue)
+            if isStatus { lines[region / 2].set(false) }
+            return standIn.read(region: Self.standInRegion + region, offset: offset, width: width) ?? .max
+        }
         switch Place(rawValue: region) {
         case .command0, .command1:
             let channel = region / 2
@@ -148,7 +172,8 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     package func readBlock(
         region: Int, offset: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer
     ) -> ImageOrigin? {
-        let isCommand = region == Place.command0.rawValue || region == Place.command1.rawValue
+        if let standIn, standIn.readBlock(region: Self.standInRegion + region, offset: offset, width: width, into: buffer) { return nil }
+        let isCommand = standIn == nil && (region == Place.command0.rawValue || region == Place.command1.rawValue)
         if isCommand, offset == 0, isDecoded(region / 2), let drive = channels[region / 2].selected {
             return drive.readBlock(min(width, 4), into: buffer)
         }
@@ -157,6 +182,7 @@ package final class PIIX3IDE: PCIFunction, HostReceiver, BlockDevicePort {
     }
 
     package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {
+        if let standIn { return standIn.write(region: Self.standInRegion + region, offset: offset, width: width, value: value) }
         switch Place(rawValue: region) {
         case .command0, .command1:
             if isDecoded(region / 2) { channels[region / 2].write(offset, width: width, value: value) }

@@ -86,6 +86,7 @@ package final class VirtioBlock: VirtioFunction, HostReceiver {
         default: "block request"
         }
     }
+    package var requestKey: UInt64 { moving.map { $0.sector &<< 2 | UInt64($0.direction.rawValue) } ?? 0 }
     package func reset() { state = State() }
     package func visitState(_ visitor: inout StateVisitor) { state.visit(&visitor) }
     package func notified(queue: Int) { startNext() }

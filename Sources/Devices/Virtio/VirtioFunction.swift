@@ -30,12 +30,19 @@ package protocol VirtioFunction: AnyObject {
     func notified(queue: Int)
     /// What the present request is, in words.
     var request: String { get }
+    /// A number for it: as long as it stays the same, so do the words.
+    var requestKey: UInt64 { get }
     /// A deadline set with `VirtioTransport.schedule` has come.
     func timerFired(_ timer: Int)
     /// The state after power-on. The transport has cancelled the timers.
     func reset()
     /// All that the guest can observe, beside the transport.
     func visitState(_ visitor: inout StateVisitor)
+}
+
+extension VirtioFunction {
+    /// Always the same words.
+    package var requestKey: UInt64 { 0 }
 }
 
 /// What a virtio device sees of its transport.

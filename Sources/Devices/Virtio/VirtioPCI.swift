@@ -275,6 +275,8 @@ package final class VirtioPCI: PCIFunction, VirtioTransport {
     private var head: UInt16 = 0
     /// What RAM is written for, in words.
     package var request: String { "\(function.request), descriptor \(head)" }
+    /// A number for it.
+    package var requestKey: UInt64 { function.requestKey &<< 16 | UInt64(head) }
 
     package func push(queue: Int, _ chain: VirtioChain, written: Int) {
         guard isRunning, state.queues.indices.contains(queue) else { return }

@@ -1,3 +1,4 @@
+import DeviceBus
 import Devices
 import Machine
 import MachineState
@@ -7,14 +8,21 @@ import Replay
 package struct RecordedDevice {
     /// An access of the driver.
     package struct Access: Sendable {
-        /// Number of the base address register.
+        /// Number of the base address register; of a device with fixed addresses its region, from `PIIX3IDE.standInRegion` on.
         package var bar: Int
         package var offset: UInt64
         package var width: Int
         package var isWrite: Bool
         package var value: UInt64
+        /// What a read of a whole block gave.
+        package var block: Block?
         /// Nil when it has no name.
         package var register: RegisterPlace?
+    }
+    /// The data of a block read.
+    package enum Block: Sendable {
+        case bytes([UInt8])
+        case image(ImageOrigin, count: Int)
     }
     /// What a register is called, and what its value is.
     package struct RegisterPlace: Sendable {
@@ -40,6 +48,10 @@ package struct RecordedDevice {
 
     package let name: String
     package let settings: ForeignDeviceSettings
+    /// It answers at fixed addresses: the IDE controller.
+    package let isFixed: Bool
+    /// The device's regions, as `Access.bar` counts them.
+    private var regions: [Int: Region] = [:]
     package private(set) var events: [Event] = []
     /// Accesses among them.
     package private(set) var accessCount = 0
@@ -52,15 +64,21 @@ package struct RecordedDevice {
         self.name = name
         self.settings = settings
         let messages = settings.messages
-        var vectors = InterruptVectors(messages, address)
+        isFixed = !trace.map.isInSlot(name)
+        var vectors = InterruptVectors(messages, isFixed ? [14, 15] : [16 + PCIInterruptRouter.line(slot: address.slot, pin: 0)], isFixed: isFixed)
         let bars = function.configuration.baseAddresses
+        for (number, region) in function.regions.enumerated() {
+            let bar = isFixed ? PIIX3IDE.standInRegion + number : bars.firstIndex { $0?.region == number }
+            if let bar { regions[bar] = region }
+        }
         try trace.forEach { item in
             let event = item.event
             var step: Step?
             if item.site >= 0 {
                 let site = trace.sites[item.site]
                 vectors.follow(event, selector: trace.map.selector(site.isPort ? .port : .memory, event.address))
-                guard site.device == name, let bar = bars.firstIndex(where: { $0?.region == site.region }) else { return true }
+                let found = isFixed ? PIIX3IDE.standInRegion + site.region : bars.firstIndex { $0?.region == site.region }
+                guard site.device == name, let bar = found else { return true }
                 let offset = event.address &- site.base
                 if messages.contains(bar: bar, offset: offset) {
                     vectors.followTable(event, offset: offset)
@@ -70,7 +88,8 @@ package struct RecordedDevice {
                     }
                     step = .access(
                         Access(
-                            bar: bar, offset: offset, width: site.width, isWrite: site.isWrite, value: event.value, register: place))
+                            bar: bar, offset: offset, width: site.width, isWrite: site.isWrite, value: event.value, block: Self.block(event),
+                            register: place))
                     accessCount += 1
                 }
             } else if event.kind.isDMA {
@@ -90,6 +109,23 @@ package struct RecordedDevice {
             return true
         }
     }
+
+    /// What a register is called that the recording does not have.
+    package func register(_ bar: Int, _ offset: UInt64, isWrite: Bool) -> RegisterPlace? {
+        guard let register = regions[bar]?.register(at: offset) else { return nil }
+        return RegisterPlace(
+            name: String(register.name(isWrite: isWrite)), holdsAddress: register.contents == .address, holdsTime: register.contents == .time)
+    }
+
+    private static func block(_ event: LogEvent) -> Block? {
+        switch event.kind {
+        case .portBlock: .bytes(event.bytes)
+        case .portImage:
+            .image(
+                ImageOrigin(image: UInt8(truncatingIfNeeded: event.value >> 56), offset: event.value & (1 << 56 - 1)), count: event.blockLength)
+        default: nil
+        }
+    }
 }
 
 /// Which interrupt vectors are a device's: as the driver and the system have set the controllers up.
@@ -97,16 +133,19 @@ private struct InterruptVectors {
     private let messages: ForeignDeviceSettings.Messages
     /// Data words of the table of MSI-X.
     private var table: [Int: UInt64] = [:]
-    /// The I/O APIC's vectors by input; its input for our pin.
+    /// The I/O APIC's vectors by input; its inputs for our pins.
     private var redirections: [Int: UInt64] = [:]
-    private let input: Int
+    private let inputs: [Int]
+    /// The pins are ISA interrupts of the same numbers as the inputs.
+    private let isFixed: Bool
     /// First vectors of the two 8259A, and whether their next word is that.
     private var bases: [UInt64] = [0, 0]
     private var expectsBase = [false, false]
 
-    init(_ messages: ForeignDeviceSettings.Messages, _ address: PCIAddress) {
+    init(_ messages: ForeignDeviceSettings.Messages, _ inputs: [Int], isFixed: Bool) {
         self.messages = messages
-        input = 16 + PCIInterruptRouter.line(slot: address.slot, pin: 0)
+        self.inputs = inputs
+        self.isFixed = isFixed
     }
 
     mutating func follow(_ event: LogEvent, selector: UInt64) {
@@ -142,9 +181,11 @@ private struct InterruptVectors {
             let count = UInt64(1) << UInt64(configuration.read(messages.msi + 2, width: 1) >> 4 & 7)
             return (data..<data + count).contains(vector) ? (.msi, Int(vector - data)) : nil
         }
-        if redirections[input] == vector { return (.pin, 0) }
-        let irq = UInt64(configuration.read(0x3C, width: 1))
-        if irq > 0, irq < 16, vector == bases[Int(irq / 8)] + irq % 8, bases[Int(irq / 8)] != 0 { return (.pin, 0) }
+        for (pin, input) in inputs.enumerated() {
+            if redirections[input] == vector { return (.pin, pin) }
+            let irq = isFixed ? UInt64(input) : UInt64(configuration.read(0x3C, width: 1))
+            if irq > 0, irq < 16, vector == bases[Int(irq / 8)] + irq % 8, bases[Int(irq / 8)] != 0 { return (.pin, pin) }
+        }
         return nil
     }
 }

@@ -56,11 +56,25 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
     package init(_ device: RecordedDevice, readImage: @escaping (ImageOrigin, UnsafeMutableRawBufferPointer) -> Bool) {
         self.device = device
         self.readImage = readImage
+        if device.isFixed { channels = [Channel(), Channel()] }
         for event in device.events {
             if case .access(let access) = event.step, let register = access.register { names[place(access)] = register }
         }
     }
     private var names: [Place: RecordedDevice.RegisterPlace] = [:]
+    /// The bus masters of an IDE controller: buffers are where the driver's tables say now, in whatever pieces.
+    private var channels: [Channel] = []
+    private var activeChannel: Int?
+    private struct Channel {
+        /// The recorded table; the present one is the master's.
+        var recorded: UInt64 = 0
+        var master = BusMaster()
+    }
+    /// The base address register 4 of an IDE controller, where the tables' addresses are at offsets 4 and 12.
+    private static let masterBar = PIIX3IDE.standInRegion + 4
+    private static let mostDescriptors: UInt64 = 8192
+    /// What is left of the last block of data that was recorded: the driver need not take it in the same pieces.
+    private var rest: (place: Place, bytes: ArraySlice<UInt8>)?
 
     /// Recorded accesses that are still to come.
     package var remaining: Int {
@@ -80,7 +94,46 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         if region == ForeignFunction.configurationRegion {
             return device.settings.configuration.indices.contains(Int(offset)) ? UInt64(device.settings.configuration[Int(offset)]) : 0
         }
-        return access(Place(bar: region, offset: offset, width: width, isWrite: false), 0)
+        let place = Place(bar: region, offset: offset, width: width, isWrite: false)
+        if rest?.place != place {
+            let value = access(place, 0)
+            if rest?.place != place { return value }
+        }
+        return take(place, width).enumerated().reduce(0) { $0 | UInt64($1.element) << UInt64($1.offset * 8) }
+    }
+
+    package func readBlock(region: Int, offset: UInt64, width: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+        let place = Place(bar: region, offset: offset, width: width, isWrite: false)
+        var done = 0
+        while done < buffer.count {
+            if rest?.place != place {
+                let value = access(place, 0)
+                if rest?.place != place { rest = (place, (0..<width).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }[...]) }
+            }
+            let piece = take(place, buffer.count - done)
+            UnsafeMutableRawBufferPointer(rebasing: buffer[done..<done + piece.count]).copyBytes(from: piece)
+            done += piece.count
+        }
+        return true
+    }
+
+    /// So many bytes of what is left of a block, at most; one at least.
+    private func take(_ place: Place, _ count: Int) -> ArraySlice<UInt8> {
+        guard let (_, bytes) = rest, !bytes.isEmpty else { return [0] }
+        let left = bytes.dropFirst(count)
+        rest = left.isEmpty ? nil : (place, left)
+        return bytes.prefix(count)
+    }
+
+    /// The data of a recorded block.
+    private func bytes(_ block: RecordedDevice.Block) -> [UInt8] {
+        switch block {
+        case .bytes(let bytes): return bytes
+        case .image(let origin, let count):
+            var bytes = [UInt8](repeating: 0, count: count)
+            if !bytes.withUnsafeMutableBytes({ readImage(origin, $0) }) { bytes = [UInt8](repeating: 0, count: count) }
+            return bytes
+        }
     }
 
     package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {
@@ -94,6 +147,8 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
     }
 
     private func access(_ wanted: Place, _ value: UInt64) -> UInt64 {
+        // What the driver has not taken before it wants something else is gone.
+        if wanted.isWrite { rest = nil }
         // The next such access, and what would be left out before it.
         var leftOut: [Int] = []
         var found: (index: Int, access: RecordedDevice.Access)?
@@ -105,7 +160,7 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
                     break
                 }
                 // Rounds of polling may be fewer than recorded.
-                if !(place(access) == last && !access.isWrite) { leftOut.append(index) }
+                if !(place(access) == last && !access.isWrite && access.block == nil) { leftOut.append(index) }
             }
             index += 1
         }
@@ -126,7 +181,15 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         cursor = found.index + 1
         last = wanted
         known[wanted] = found.access.value
+        if let block = found.access.block {
+            let data = bytes(block)
+            rest = data.isEmpty ? nil : (wanted, data[...])
+        }
         if wanted.isWrite { compare(found.access, value, found.index) } else { agreeing += 1 }
+        if wanted.isWrite, wanted.bar == Self.masterBar, wanted.width == 4, wanted.offset & 7 == 4, channels.count > Int(wanted.offset / 8) {
+            channels[Int(wanted.offset / 8)].recorded = found.access.value & ~3
+            channels[Int(wanted.offset / 8)].master.table = UInt32(truncatingIfNeeded: value & ~3)
+        }
         follow(found.index)
         return found.access.value
     }
@@ -159,7 +222,7 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         return describe(
             RecordedDevice.Access(
                 bar: place.bar, offset: place.offset, width: place.width, isWrite: place.isWrite, value: value,
-                register: names[place] ?? names[other]))
+                register: names[place] ?? names[other] ?? device.register(place.bar, place.offset, isWrite: place.isWrite)))
     }
 
     // MARK: The device
@@ -195,39 +258,78 @@ package final class RecordedDeviceLink: ForeignDeviceLink {
         switch event.step {
         case .access: break
         case .interrupt(let kind, let vector): ready.append((kind, vector))
-        case .writeMemory(let address, let bytes): bytes.withUnsafeBytes { memory?.write(present(address), from: $0) }
+        case .writeMemory(let address, let bytes): write(bytes, address)
         case .writeImage(let address, let count, let origin):
             var bytes = [UInt8](repeating: 0, count: count)
             guard bytes.withUnsafeMutableBytes({ readImage(origin, $0) }) else { return }
-            bytes.withUnsafeBytes { memory?.write(present(address), from: $0) }
+            write(bytes, address)
         case .readMemory(let address, let bytes): look(address, bytes, event)
         }
     }
 
+    private func write(_ bytes: [UInt8], _ address: UInt64) {
+        guard let memory else { return }
+        if let activeChannel {
+            _ = channels[activeChannel].master.store(bytes, from: 0, memory: memory, origin: { _, _ in nil })
+        } else {
+            bytes.withUnsafeBytes { memory.write(present(address), from: $0) }
+        }
+    }
+
+    /// An IDE controller fetches a descriptor: the present table may have others. True: that was it.
+    private func fetchesDescriptor(_ address: UInt64, _ count: Int) -> Bool {
+        guard count == 8 else { return false }
+        for number in channels.indices {
+            let place = address &- channels[number].recorded
+            guard place < Self.mostDescriptors * 8, place % 8 == 0 else { continue }
+            activeChannel = number
+            if place == 0 { channels[number].master.start() }
+            return true
+        }
+        return false
+    }
+
     /// The device reads RAM: what it finds is compared, and tells where buffers are now.
     private func look(_ address: UInt64, _ recorded: [UInt8], _ event: RecordedDevice.Event) {
+        guard let memory else { return }
+        if fetchesDescriptor(address, recorded.count) { return }
         var found = [UInt8](repeating: 0, count: recorded.count)
-        found.withUnsafeMutableBytes { memory?.read(present(address), into: $0) }
+        if let activeChannel {
+            _ = channels[activeChannel].master.fetch(&found, from: 0, memory: memory)
+        } else {
+            found.withUnsafeMutableBytes { memory.read(present(address), into: $0) }
+        }
         if found == recorded { return }
         func word(_ bytes: [UInt8], _ offset: Int, _ width: Int) -> UInt64 {
             (0..<width).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64($1 * 8) }
         }
+        /// Both may be addresses: the buffer is elsewhere.
+        func moves(_ offset: Int, _ width: Int) -> Bool {
+            let (before, now) = (word(recorded, offset, width), word(found, offset, width))
+            guard (0x1000..<1 << 40).contains(before), (0x1000..<1 << 40).contains(now) else { return false }
+            move(before, now)
+            return true
+        }
         var offset = 0
         while offset < recorded.count {
-            // Addresses are words of eight bytes, or of four in older devices.
-            let width = address &+ UInt64(offset) & 7 == 0 && offset + 8 <= recorded.count ? 8 : offset + 4 <= recorded.count ? 4 : 1
-            let (before, now) = (word(recorded, offset, width), word(found, offset, width))
-            if before != now {
-                if width >= 4, (0x1000..<1 << 40).contains(before), (0x1000..<1 << 40).contains(now) {
-                    move(before, now)
-                } else {
-                    depart(
-                        "the device reads 0x\(String(now, radix: 16)) at byte \(offset) of \(recorded.count), recorded: 0x\(String(before, radix: 16))",
-                        at: device.events.firstIndex { $0.number == event.number } ?? cursor)
-                    return
-                }
+            // Addresses are words of eight bytes, or of four in older devices, where a count may follow.
+            let isWide = address &+ UInt64(offset) & 7 == 0 && offset + 8 <= recorded.count
+            let width = isWide ? 8 : offset + 4 <= recorded.count ? 4 : 1
+            if word(recorded, offset, width) == word(found, offset, width) {
+                offset += width
+                continue
             }
-            offset += width
+            let hasCount = isWide && word(recorded, offset + 4, 4) == word(found, offset + 4, 4)
+            let isNarrowMoved = hasCount && moves(offset, 4)
+            if width >= 4 && moves(offset, width) || isNarrowMoved {
+                offset += width
+                continue
+            }
+            depart(
+                "the device reads 0x\(String(word(found, offset, width), radix: 16)) at byte \(offset) of \(recorded.count), "
+                    + "recorded: 0x\(String(word(recorded, offset, width), radix: 16))",
+                at: device.events.firstIndex { $0.number == event.number } ?? cursor)
+            return
         }
     }
 
