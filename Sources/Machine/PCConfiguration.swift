@@ -111,4 +111,9 @@ package enum OptionalDevice: String, Sendable, CaseIterable {
     case virtioConsole = "virtio-console"
     /// Intel's AC '97 sound.
     case ac97
+    /// Intel's High Definition Audio.
+    case hda
+
+    /// Those of which a machine has one at most, because they share a channel.
+    package static let soundCards: [OptionalDevice] = [.ac97, .hda]
 }

@@ -18,7 +18,7 @@ final class PCIDevices {
     /// What gets the input of USB devices, in the order of their channels.
     private(set) var usbReceivers: [any HostReceiver] = []
     private(set) var usbControllers: [any USBController] = []
-    private(set) var sound: AC97?
+    private(set) var sound: (any HostReceiver)?
     /// What is carried out elsewhere.
     private(set) var foreign: [ForeignFunction] = []
     /// The ways there.
@@ -73,6 +73,14 @@ final class PCIDevices {
                 let card = AC97(
                     name: "ac97", irq: irq(PCIAddress(slot: nextSlot)), memory: port,
                     scheduler: scheduler, channel: channel(.audio))
+                sound = card
+                insert(card)
+            case .hda:
+                let port = memory("hda")
+                port.request = { "recorded samples" }
+                let card = HDA(
+                    name: "hda", irq: irq(PCIAddress(slot: nextSlot)), messages: messages, memory: port, scheduler: scheduler,
+                    channel: channel(.audio))
                 sound = card
                 insert(card)
             }

@@ -39,7 +39,8 @@ struct ExportCommand: ParsableCommand {
             return try PcapWriter(path: path, link: PcapWriter.usbmon)
         }
         let sound = try wav.map { path -> WAVWriter in
-            guard (reader.header.setting("devices") ?? "").split(separator: ",").contains("ac97") else {
+            let devices = (reader.header.setting("devices") ?? "").split(separator: ",").compactMap { OptionalDevice(rawValue: String($0)) }
+            guard devices.contains(where: OptionalDevice.soundCards.contains) else {
                 throw UserError("\(file): the recorded machine has no sound card")
             }
             return try WAVWriter(path: path)

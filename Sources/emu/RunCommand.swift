@@ -111,7 +111,7 @@ struct RunCommand: ParsableCommand {
         configuration.devices = devices.models
         let links = try foreignDevices()
         configuration.foreignDevices = links.map(\.settings)
-        if sound.isGiven, !configuration.devices.contains(.ac97) { configuration.devices.append(.ac97) }
+        if sound.isGiven, configuration.devices.allSatisfy({ !OptionalDevice.soundCards.contains($0) }) { configuration.devices.append(.ac97) }
         configuration.networkCards = network.cards
         configuration.usb = usb.settings
         var paths: [String: String] = [:]
