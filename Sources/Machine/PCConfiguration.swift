@@ -113,7 +113,9 @@ package enum OptionalDevice: String, Sendable, CaseIterable {
     case ac97
     /// Intel's High Definition Audio.
     case hda
+}
 
-    /// Those of which a machine has one at most, because they share a channel.
-    package static let soundCards: [OptionalDevice] = [.ac97, .hda]
+extension PCConfiguration {
+    /// Sound cards, of which a machine has one at most, because they share a channel.
+    package var soundCardCount: Int { devices.count { $0 == .ac97 || $0 == .hda } + usb.devices.count { $0 == .audio } }
 }

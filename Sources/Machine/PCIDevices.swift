@@ -204,6 +204,10 @@ final class PCIDevices {
             case .mouse: add(USBPointer(isTablet: false))
             case .tablet: add(USBPointer(isTablet: true))
             case .serial: add(USBSerial(channel: channel(host)))
+            case .audio:
+                let card = USBAudio(channel: channel(.audio))
+                add(card)
+                sound = card
             case .host:
                 let device = USBHostDevice(channel: channel(host))
                 devices.append(device)

@@ -19,7 +19,6 @@ struct DeviceOptions: ParsableArguments {
         for (index, name) in device.enumerated() where device[..<index].contains(name) {
             throw ValidationError("--device \(name.text) can be given once")
         }
-        if models.count(where: OptionalDevice.soundCards.contains) > 1 { throw ValidationError("a machine has one sound card: --device ac97 or hda") }
         if virtioConsole != .none, !device.contains(.model(.virtioConsole)) {
             throw ValidationError("--virtio-console needs --device virtio-console")
         }

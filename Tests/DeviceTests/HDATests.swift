@@ -6,20 +6,13 @@ import Testing
 
 /// Intel's HDA, driven as its driver does.
 struct HDATests {
-    private final class Messages: HostChannel {
-        var sent: [[UInt8]] = []
-        func send(_ bytes: [UInt8]) { sent.append(bytes) }
-        func ask(_ question: UInt32) -> UInt64 { 0 }
-        /// Samples that have gone out.
-        var samples: [UInt8] { sent.filter { $0[0] == 1 }.flatMap { $0[5...] } }
-    }
     private static let base: UInt64 = 0xE000_0000
     /// Stream 0 is the first in, 4 the first out.
     private static func stream(_ number: UInt64) -> UInt64 { base + 0x80 + number * 0x20 }
 
     private final class Stage {
         let board = FakeBoard()
-        let messages = Messages()
+        let messages = SoundMessages()
         let card: HDA
 
         init(isReady: Bool = true) {
