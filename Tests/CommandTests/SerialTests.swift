@@ -67,7 +67,7 @@ struct SerialTests {
         guard boundary == "inputs" else { return }
         // An input without bytes is the change of the carrier.
         let log = try Program.run("log", recording)
-        let inputs = log.output.split(separator: "\n").filter { $0.contains("input of serial1") }
+        let inputs = log.output.split(separator: "\n").filter { $0.contains(" input serial1") }
         #expect(inputs.last?.trimmingCharacters(in: .whitespaces).hasSuffix("serial1") == true, "\(inputs)")
     }
 

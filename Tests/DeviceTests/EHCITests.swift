@@ -331,12 +331,14 @@ struct EHCITests {
         let outside = FakeBoard()
         let disk = USBStorage(medium: MemoryMedium(sectors: 64), serial: "S", isHighSpeed: true)
         let host = USBHostDevice(channel: outside)
-        let driver = Driver([USBBuiltIn(disk, speed: .high), host])
+        let isSound = seed & 1 != 0
+        let driver = Driver([isSound ? USBBuiltIn(USBAudio(channel: outside), speed: .high) : USBBuiltIn(disk, speed: .high), host])
         driver.start()
         driver.resetPort()
         driver.control(USBSetup(type: 0, request: 9, value: 1))
+        if isSound { for index in 1...2 as ClosedRange<UInt16> { driver.control(USBSetup(type: 1, request: 11, value: 1, index: index)) } }
         for _ in 0..<1500 {
-            switch random.below(9) {
+            switch random.below(10) {
             case 0: driver.write(UInt64(random.below(0x80)) & ~3, UInt32(truncatingIfNeeded: random.next()))
             case 1: _ = driver.read(UInt64(random.below(0x100)) & ~3)
             case 2: driver.resetPort(UInt64(random.below(4)))
@@ -353,6 +355,16 @@ struct EHCITests {
             case 7:
                 host.receive([UInt8(random.below(4))] + random.bytes(random.below(20)))
                 host.receive(USBHostMessage.completed(UInt32(random.below(20)), UInt8(random.below(4)), random.bytes(random.below(100))))
+            case 8:
+                // Isochronous and split descriptors that lead to one another.
+                let place = 0x6000 + UInt32(random.below(8)) * 64
+                driver.set(place, 0x6000 + UInt32(random.below(8)) * 64 | UInt32(random.below(8)))
+                for word in 1..<16 as Range<UInt32> { driver.set(place + word * 4, UInt32(truncatingIfNeeded: random.next())) }
+                if random.below(2) == 0 {
+                    driver.set(place + 36, Driver.data | UInt32(random.below(4)) << 8, Driver.data | UInt32(random.below(2)) << 11 | 192)
+                }
+                driver.set(Driver.frames + UInt32(random.below(1024)) * 4, place | UInt32(random.below(4)) << 1)
+                if random.below(2) == 0 { driver.set(Driver.frames + (driver.read(0x2C) >> 3 + 1 & 0x3FF) * 4, place) }
             default: if random.below(10) == 0 { driver.start() }
             }
             driver.board.advance(UInt64(random.below(1_000_000)))

@@ -341,10 +341,12 @@ struct UHCITests {
         let outside = FakeBoard()
         let disk = USBStorage(medium: MemoryMedium(sectors: 64), serial: "S", isHighSpeed: false)
         let host = USBHostDevice(channel: outside)
-        let driver = Driver([USBBuiltIn(disk, speed: .full), host])
+        let isSound = seed & 1 != 0
+        let driver = Driver([isSound ? USBBuiltIn(USBAudio(channel: outside), speed: .full) : USBBuiltIn(disk, speed: .full), host])
         driver.resetPort()
         driver.start()
         driver.control(USBSetup(type: 0, request: 9, value: 1))
+        if isSound { for index in 1...2 as ClosedRange<UInt16> { driver.control(USBSetup(type: 1, request: 11, value: 1, index: index)) } }
         for _ in 0..<1500 {
             switch random.below(9) {
             case 0: driver.write(UInt64(random.below(0x20)), random.next() & 0xFFFF_FFFF, [1, 2, 4][random.below(3)])
