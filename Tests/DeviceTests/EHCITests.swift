@@ -364,7 +364,7 @@ struct EHCITests {
                     driver.set(place + 36, Driver.data | UInt32(random.below(4)) << 8, Driver.data | UInt32(random.below(2)) << 11 | 192)
                 }
                 driver.set(Driver.frames + UInt32(random.below(1024)) * 4, place | UInt32(random.below(4)) << 1)
-                if random.below(2) == 0 { driver.set(Driver.frames + (driver.read(0x2C) >> 3 + 1 & 0x3FF) * 4, place) }
+                if random.below(2) == 0 { driver.set(Driver.frames + ((driver.read(0x2C) >> 3 + 1) & 0x3FF) * 4, place) }
             default: if random.below(10) == 0 { driver.start() }
             }
             driver.board.advance(UInt64(random.below(1_000_000)))

@@ -188,7 +188,7 @@ struct HDATests {
         stage.write(0x20, 0x8000_0010, 4)
         stage.write(0x100, 0x06, 1)
         stage.board.advance(1_000_001)
-        #expect(stage.board.messages.map(\.1) == [0x41] && !stage.board.levels[9])
+        #expect(stage.board.messages.map { $0.1 } == [0x41] && !stage.board.levels[9])
         stage.board.advance(1_000_001)
         #expect(stage.board.messages.count == 2, "once more, though nobody has looked")
     }

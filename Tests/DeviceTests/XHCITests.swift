@@ -475,7 +475,7 @@ struct XHCITests {
         // To the device: done at once, whatever becomes of it.
         driver.put(2, packet(Driver.data, 96), packet(Driver.data + 96, 96))
         driver.board.advance(2_000_000)
-        #expect(requests().map(\.1.kind) == [.isochronous, .isochronous] && requests().allSatisfy { $0.1.data.count == 96 && $0.1.endpoint == 1 })
+        #expect(requests().map { $0.1.kind } == [.isochronous, .isochronous] && requests().allSatisfy { $0.1.data.count == 96 && $0.1.endpoint == 1 })
         #expect(driver.next()?.code == 1 && driver.next()?.code == 1)
         driver.acknowledge()
         for (number, _) in requests() { device.receive(USBHostMessage.completed(number, USBHostMessage.failed)) }
@@ -492,7 +492,7 @@ struct XHCITests {
         device.receive(USBHostMessage.completed(ahead[2].0, USBHostMessage.failed))
         driver.board.advance(4_000_000)
         let events = (0..<3).compactMap { _ in driver.next() }
-        #expect(events.map(\.code) == [13, 13, 4] && events.map(\.length) == [99, 98, 100])
+        #expect(events.map { $0.code } == [13, 13, 4] && events.map { $0.length } == [99, 98, 100])
         #expect(driver.bytes(1) == [1] && Array(driver.board.ram[Int(Driver.data) + 100..<Int(Driver.data) + 102]) == [2, 2])
         #expect(requests().count == 19, "each that was taken is followed by another one")
         driver.acknowledge()

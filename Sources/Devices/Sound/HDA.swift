@@ -174,7 +174,7 @@ package final class HDA: PCIFunction, HostReceiver {
     // MARK: Registers
 
     /// Calls `body` for each aligned register of 32 bits in a range: its offset, where its bits are in the value, which ones.
-    private func registers(_ offset: UInt64, _ width: Int, _ body: (_ offset: Int, _ shift: Int, _ lowest: Int, _ bytes: Int) -> Void) {
+    private func eachRegister(_ offset: UInt64, _ width: Int, _ body: (_ offset: Int, _ shift: Int, _ lowest: Int, _ bytes: Int) -> Void) {
         var lane = 0
         while lane < width {
             let place = Int(truncatingIfNeeded: offset & 0x3FFF) + lane
@@ -186,7 +186,7 @@ package final class HDA: PCIFunction, HostReceiver {
 
     package func read(region: Int, offset: UInt64, width: Int) -> UInt64 {
         var value: UInt64 = 0
-        registers(offset, width) { offset, shift, lowest, count in
+        eachRegister(offset, width) { offset, shift, lowest, count in
             let part = UInt64(readRegister(offset)) >> UInt64(lowest * 8) & (1 << UInt64(count * 8) - 1)
             value |= part << UInt64(shift)
         }
@@ -194,7 +194,7 @@ package final class HDA: PCIFunction, HostReceiver {
     }
 
     package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {
-        registers(offset, width) { offset, shift, lowest, count in
+        eachRegister(offset, width) { offset, shift, lowest, count in
             let mask: UInt64 = (1 << UInt64(count * 8) - 1) << UInt64(lowest * 8)
             let shifted = value >> UInt64(shift) << UInt64(lowest * 8)
             writeRegister(offset, Bits(value: UInt32(truncatingIfNeeded: shifted), mask: UInt32(truncatingIfNeeded: mask)))

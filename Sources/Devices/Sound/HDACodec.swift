@@ -96,7 +96,7 @@ package struct HDACodec {
         guard node < Node.count else { return 0 }
         switch command >> 16 & 0xF {
         case 0x2:
-            change(node) { $0.format = UInt16(truncatingIfNeeded: command) }
+            changeConverter(node) { $0.format = UInt16(truncatingIfNeeded: command) }
             return 0
         case 0x3:
             setAmplifier(node, command & 0xFFFF)
@@ -112,11 +112,11 @@ package struct HDACodec {
     }
 
     private func converter(_ node: Int) -> Converter? { node == Node.output ? output : node == Node.input ? input : nil }
-    private mutating func change(_ node: Int, _ change: (inout Converter) -> Void) {
+    private mutating func changeConverter(_ node: Int, _ change: (inout Converter) -> Void) {
         if node == Node.output { change(&output) } else if node == Node.input { change(&input) }
     }
     private func pin(_ node: Int) -> Pin? { node == Node.lineOut ? lineOut : node == Node.microphone ? microphone : nil }
-    private mutating func change(_ node: Int, _ change: (inout Pin) -> Void) {
+    private mutating func changePin(_ node: Int, _ change: (inout Pin) -> Void) {
         if node == Node.lineOut { change(&lineOut) } else if node == Node.microphone { change(&microphone) }
     }
 
@@ -124,7 +124,7 @@ package struct HDACodec {
     private mutating func setAmplifier(_ node: Int, _ value: UInt32) {
         let direction: UInt32 = node == Node.output ? 0x8000 : 0x4000
         if value & direction == 0 { return }
-        change(node) { converter in
+        changeConverter(node) { converter in
             if value & 0x2000 != 0 { converter.left = UInt8(truncatingIfNeeded: value) }
             if value & 0x1000 != 0 { converter.right = UInt8(truncatingIfNeeded: value) }
         }
@@ -138,11 +138,11 @@ package struct HDACodec {
     private mutating func set(_ node: Int, _ verb: Int, _ value: UInt8) {
         switch verb {
         case 0x05: if node != Node.root { power[node] = value & 0xF }
-        case 0x06: change(node) { (converter: inout Converter) in converter.stream = value }
-        case 0x07: change(node) { (pin: inout Pin) in pin.control = value & 0xE7 }
+        case 0x06: changeConverter(node) { $0.stream = value }
+        case 0x07: changePin(node) { $0.control = value & 0xE7 }
         case 0x1C...0x1F:
             let place = UInt32(verb - 0x1C) * 8
-            change(node) { (pin: inout Pin) in pin.configuration = pin.configuration & ~(0xFF << place) | UInt32(value) << place }
+            changePin(node) { $0.configuration = $0.configuration & ~(0xFF << place) | UInt32(value) << place }
         case 0x20...0x23:
             let place = UInt32(verb - 0x20) * 8
             if node == Node.group { subsystem = subsystem & ~(0xFF << place) | UInt32(value) << place }
