@@ -196,7 +196,7 @@ package final class HDA: PCIFunction, HostReceiver {
     package func write(region: Int, offset: UInt64, width: Int, value: UInt64) {
         eachRegister(offset, width) { offset, shift, lowest, count in
             let mask: UInt64 = (1 << UInt64(count * 8) - 1) << UInt64(lowest * 8)
-            let shifted = value >> UInt64(shift) << UInt64(lowest * 8)
+            let shifted = (value >> UInt64(shift)) << UInt64(lowest * 8)
             writeRegister(offset, Bits(value: UInt32(truncatingIfNeeded: shifted), mask: UInt32(truncatingIfNeeded: mask)))
         }
         update()
