@@ -111,4 +111,11 @@ package enum OptionalDevice: String, Sendable, CaseIterable {
     case virtioConsole = "virtio-console"
     /// Intel's AC '97 sound.
     case ac97
+    /// Intel's High Definition Audio.
+    case hda
+}
+
+extension PCConfiguration {
+    /// Sound cards, of which a machine has one at most, because they share a channel.
+    package var soundCardCount: Int { devices.count { $0 == .ac97 || $0 == .hda } + usb.devices.count { $0 == .audio } }
 }

@@ -77,6 +77,15 @@ final class PCIDevices {
                     name: "ac97", irq: place.irq, memory: port, scheduler: place.scheduler, channel: place.channels[0])
                 sound = place.receiver(card)
                 add(card, place)
+            case .hda:
+                let place = place([(.audio, channel(.audio))])
+                let port = place.memory("hda")
+                port.request = { "recorded samples" }
+                let card = HDA(
+                    name: "hda", irq: place.irq, messages: place.messages, memory: port, scheduler: place.scheduler,
+                    channel: place.channels[0])
+                sound = place.receiver(card)
+                add(card, place)
             }
         }
         for (card, host) in zip(configuration.networkCards, Channel.network) {
@@ -199,7 +208,8 @@ final class PCIDevices {
         let settings = configuration.usb
         let disks = configuration.drives.filter { $0.interface == .usb }
         if settings.devices.isEmpty, disks.isEmpty { return }
-        let hosts = zip(settings.devices, Channel.usb).map(\.1)
+        // A sound card has the channel of sound cards.
+        let hosts = zip(settings.devices, Channel.usb).map { $0 == .audio ? .audio : $1 }
         // Older controllers are several functions that share their ports: they stay on the machine's thread.
         let place = settings.controller == .xhci ? place(hosts.map { ($0, channel($0)) }) : place(onBoard: hosts.map(channel))
         // A controller of USB 2.0 alone has no use for slower devices.
@@ -215,6 +225,9 @@ final class PCIDevices {
             case .mouse: add(USBPointer(isTablet: false))
             case .tablet: add(USBPointer(isTablet: true))
             case .serial: add(USBSerial(channel: host))
+            case .audio:
+                add(USBAudio(channel: host))
+                sound = usbReceivers.last
             case .host:
                 let device = USBHostDevice(channel: host)
                 devices.append(device)

@@ -17,6 +17,8 @@ package struct USBSettings: Sendable, Equatable {
         case tablet
         /// A serial adapter.
         case serial
+        /// A sound card.
+        case audio
         /// A device of the host.
         case host
     }

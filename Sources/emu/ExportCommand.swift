@@ -39,7 +39,7 @@ struct ExportCommand: ParsableCommand {
             return try PcapWriter(path: path, link: PcapWriter.usbmon)
         }
         let sound = try wav.map { path -> WAVWriter in
-            guard (reader.header.setting("devices") ?? "").split(separator: ",").contains("ac97") else {
+            guard try PCConfiguration(header: reader.header, recording: file).soundCardCount > 0 else {
                 throw UserError("\(file): the recorded machine has no sound card")
             }
             return try WAVWriter(path: path)

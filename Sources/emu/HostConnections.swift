@@ -6,7 +6,7 @@ import Passthrough
 
 /// Options about devices that a machine may have or not, and about where channels lead.
 struct DeviceOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("A device: virtio-rng, virtio-console, ac97, or vfio-user:SOCKET for a PCI device in another process (with --boundary=devices). More than once for more.", valueName: "name"))
+    @Option(help: ArgumentHelp("A device: virtio-rng, virtio-console, ac97, hda, or vfio-user:SOCKET for a PCI device in another process (with --boundary=devices). More than once for more.", valueName: "name"))
     var device: [DeviceOption] = []
     @Option(help: ArgumentHelp("The second serial port: file:PATH, pty, tcp:HOST:PORT, unix:PATH or none.", valueName: "backend"))
     var serial2 = SerialOption.none

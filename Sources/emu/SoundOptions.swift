@@ -7,7 +7,7 @@ import Synchronization
 
 /// Options of `run` about sound.
 struct SoundOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("A sound card (AC '97), and where its sound goes: wav:FILE or none.", valueName: "backend"))
+    @Option(help: ArgumentHelp("A sound card (AC '97, or what --device hda or --usb audio says), and where its sound goes: wav:FILE or none.", valueName: "backend"))
     var audio: AudioOption?
     @Option(help: ArgumentHelp("What the sound card records: wav:FILE, from its start whenever the guest begins to record.", valueName: "backend"))
     var microphone: AudioOption?

@@ -7,7 +7,7 @@ import Passthrough
 /// Options of `run` about USB.
 struct USBOptions: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A USB device: keyboard, mouse, tablet, serial=BACKEND (as --serial), or host:VENDOR:PRODUCT or host:BUS.ADDRESS, a device of the host (“emu devices” lists them; in builds with --traits USB). Up to eight times. Disks: --disk FILE,if=usb.",
+        "A USB device: keyboard, mouse, tablet, audio (a sound card, see --audio), serial=BACKEND (as --serial), or host:VENDOR:PRODUCT or host:BUS.ADDRESS, a device of the host (“emu devices” lists them; in builds with --traits USB). Up to eight times. Disks: --disk FILE,if=usb.",
         valueName: "device"))
     var usb: [USBOption] = []
 

@@ -33,6 +33,44 @@ struct SerialTests {
         #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
     }
 
+    /// The same with a pseudo terminal: whoever has opened it closes it. The loss is an input in the log.
+    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"])
+    func aTerminalThatClosesIsACarrierLost(boundary: String) throws {
+        let scratch = try Scratch()
+        let recording = scratch.path("serial.emurec")
+        let (process, output, errors) = try Program.start(
+            guest(["--boundary=\(boundary)", "--record", recording, "--serial2", "pty"], append: "hangup=1"))
+        var messages = ""
+        while !messages.contains("\n") || !messages.contains("/dev/pts/") {
+            let piece = errors.fileHandleForReading.availableData
+            if piece.isEmpty { break }
+            messages += String(decoding: piece, as: UTF8.self)
+        }
+        let start = try #require(messages.range(of: "/dev/pts/"), "\(messages)")
+        let peer = try TerminalPeer("/dev/pts/" + messages[start.upperBound...].prefix { $0.isNumber })
+        #expect(peer.hear(until: "hello from the guest"))
+        peer.say("good day\n")
+        // The guest says what it has heard before it waits for the end, so that nothing is lost with the terminal.
+        var said = ""
+        while !said.contains("heard good day") {
+            let piece = output.fileHandleForReading.availableData
+            if piece.isEmpty { break }
+            said += String(decoding: piece, as: UTF8.self)
+        }
+        peer.hangUp()
+        said += String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        messages += String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(said.contains("heard good day") && said.contains("hung up"), "\(said)\(messages)")
+        let verify = try Program.run("verify", recording)
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
+        guard boundary == "inputs" else { return }
+        // An input without bytes is the change of the carrier.
+        let log = try Program.run("log", recording)
+        let inputs = log.output.split(separator: "\n").filter { $0.contains(" input serial1") }
+        #expect(inputs.last?.trimmingCharacters(in: .whitespaces).hasSuffix("serial1") == true, "\(inputs)")
+    }
+
     @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"])
     func theClockBeginsWhenItIsTold(boundary: String) throws {
         let scratch = try Scratch()

@@ -81,7 +81,7 @@ struct USBTests {
         #expect(boundary != "inputs" || size < 100_000, "the disk's data is in the log")
     }
 
-    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: [("inputs", "xhci"), ("devices", "xhci"), ("inputs", "ehci"), ("inputs", "uhci")])
+    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"], ["xhci", "ehci", "uhci"])
     func theSerialAdapterSpeaksBothWays(boundary: String, controller: String) throws {
         let scratch = try Scratch()
         let recording = scratch.path("usb.emurec")

@@ -6,19 +6,12 @@ import Testing
 
 /// Intel's AC '97 sound, driven as its driver does.
 struct AC97Tests {
-    private final class Messages: HostChannel {
-        var sent: [[UInt8]] = []
-        func send(_ bytes: [UInt8]) { sent.append(bytes) }
-        func ask(_ question: UInt32) -> UInt64 { 0 }
-        /// Samples that have gone out.
-        var samples: [UInt8] { sent.filter { $0[0] == 1 }.flatMap { $0[5...] } }
-    }
     private let codec: UInt64 = 0xC400
     private let master: UInt64 = 0xC800
 
-    private func card() -> (FakeBoard, AC97, Messages) {
+    private func card() -> (FakeBoard, AC97, SoundMessages) {
         let board = FakeBoard()
-        let messages = Messages()
+        let messages = SoundMessages()
         let host = board.add(PCIHost(bus: board.bus))
         let card = board.add(AC97(name: "ac97", irq: board.line(9), memory: board, scheduler: board.scheduler, channel: messages))
         host.add(card, at: PCIAddress(slot: 4))

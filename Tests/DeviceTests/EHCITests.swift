@@ -124,6 +124,63 @@ struct EHCITests {
         #expect(driver.read(0x20) == 0x80000 && driver.port() == 0x1000)
     }
 
+    /// An isochronous descriptor at 0x6000, in the frame that is `ahead` of the present one.
+    private func schedule(_ driver: Driver, _ ahead: UInt32, endpoint: UInt32, isIn: Bool, _ transactions: [Int: (length: UInt32, place: UInt32)]) {
+        let frame = (driver.read(0x2C) >> 3 + ahead) & 0x3FF
+        let place: UInt32 = 0x6000
+        driver.set(place, Driver.periodic | 2)
+        for index in 0..<8 {
+            let transaction = transactions[index].map { 1 << 31 | $0.length << 16 | ($0.place >> 12) << 12 | $0.place & 0xFFF } ?? 0
+            driver.set(place + 4 + UInt32(index) * 4, transaction | (index == 7 ? 1 << 15 : 0))
+        }
+        for page in 0..<7 as Range<UInt32> { driver.set(place + 36 + page * 4, Driver.data + page * 0x1000) }
+        driver.set(place + 36, Driver.data | endpoint << 8 | 3)
+        driver.set(place + 40, Driver.data + 0x1000 | (isIn ? 1 << 11 : 0) | 192)
+        driver.set(Driver.frames + frame * 4, place)
+    }
+
+    @Test func isochronousTransfers() {
+        let messages = SoundMessages()
+        let function = USBAudio(channel: messages)
+        let driver = Driver([USBBuiltIn(function, speed: .high)])
+        #expect(driver.read(8) == 0x80)
+        driver.start()
+        driver.resetPort()
+        for setup in [USBSetup(type: 0, request: 5, value: 3)] { #expect(driver.control(setup) == 0) }
+        for setup in [
+            USBSetup(type: 0, request: 9, value: 1), USBSetup(type: 1, request: 11, value: 1, index: 1),
+            USBSetup(type: 1, request: 11, value: 1, index: 2),
+        ] { #expect(driver.control(setup, address: 3) == 0) }
+        // Two packets in a frame, one of them over the end of a page.
+        let samples = (0..<0x1100).map { UInt8(truncatingIfNeeded: $0 &* 11) }
+        driver.put(samples)
+        driver.write(0x24, 0x3F)
+        schedule(driver, 3, endpoint: 1, isIn: false, [0: (192, 0x0010), 7: (200, 0x0FA0)])
+        driver.advance(1)
+        #expect(messages.sent.isEmpty)
+        driver.advance(5)
+        #expect(messages.samples == Array(samples[0x10..<0x10 + 192]) + Array(samples[0xFA0..<0xFA0 + 200]))
+        #expect(driver.word(0x6004) >> 28 == 0 && driver.word(0x6020) >> 28 == 0 && driver.read(0x24) & 3 == 1)
+        // From the device: nothing yet, then what came in.
+        schedule(driver, 2, endpoint: 2, isIn: true, [0: (192, 0x2000)])
+        driver.advance(4)
+        #expect(messages.sent.last?.first == 2 && driver.word(0x6004) == 0x2000)
+        function.receive(Array(samples[..<100]))
+        schedule(driver, 2, endpoint: 2, isIn: true, [0: (192, 0x2000), 1: (0, 0)])
+        driver.advance(4)
+        #expect(driver.word(0x6004) == 192 << 16 | 0x2000 && driver.bytes(100, at: 0x2000) == Array(samples[..<100]))
+        // Nobody has that endpoint, and no hub is there for a split transfer.
+        driver.write(0x24, 0x3F)
+        schedule(driver, 2, endpoint: 5, isIn: false, [2: (8, 0)])
+        driver.advance(4)
+        #expect(driver.word(0x600C) >> 28 == 1 && driver.read(0x24) & 2 == 2)
+        driver.write(0x24, 0x3F)
+        driver.set(0x6000, Driver.periodic | 2, 0, 0, 1 << 31 | 0x80, 0, 0, 1)
+        driver.set(Driver.frames + ((driver.read(0x2C) >> 3 + 2) & 0x3FF) * 4, 0x6004 & ~31 | 4)
+        driver.advance(4)
+        #expect(driver.word(0x600C) == 1 << 31 | 8 && driver.read(0x24) & 3 == 3)
+    }
+
     @Test func controlTransfers() {
         let (driver, _) = keyboard()
         driver.start()
@@ -256,12 +313,14 @@ struct EHCITests {
         let outside = FakeBoard()
         let disk = USBStorage(medium: MemoryMedium(sectors: 64), serial: "S", isHighSpeed: true)
         let host = USBHostDevice(channel: outside)
-        let driver = Driver([USBBuiltIn(disk, speed: .high), host])
+        let isSound = seed & 1 != 0
+        let driver = Driver([isSound ? USBBuiltIn(USBAudio(channel: outside), speed: .high) : USBBuiltIn(disk, speed: .high), host])
         driver.start()
         driver.resetPort()
         driver.control(USBSetup(type: 0, request: 9, value: 1))
+        if isSound { for index in 1...2 as ClosedRange<UInt16> { driver.control(USBSetup(type: 1, request: 11, value: 1, index: index)) } }
         for _ in 0..<1500 {
-            switch random.below(9) {
+            switch random.below(10) {
             case 0: driver.write(UInt64(random.below(0x80)) & ~3, UInt32(truncatingIfNeeded: random.next()))
             case 1: _ = driver.read(UInt64(random.below(0x100)) & ~3)
             case 2: driver.resetPort(UInt64(random.below(4)))
@@ -278,6 +337,16 @@ struct EHCITests {
             case 7:
                 host.receive([UInt8(random.below(4))] + random.bytes(random.below(20)))
                 host.receive(USBHostMessage.completed(UInt32(random.below(20)), UInt8(random.below(4)), random.bytes(random.below(100))))
+            case 8:
+                // Isochronous and split descriptors that lead to one another.
+                let place = 0x6000 + UInt32(random.below(8)) * 64
+                driver.set(place, 0x6000 + UInt32(random.below(8)) * 64 | UInt32(random.below(8)))
+                for word in 1..<16 as Range<UInt32> { driver.set(place + word * 4, UInt32(truncatingIfNeeded: random.next())) }
+                if random.below(2) == 0 {
+                    driver.set(place + 36, Driver.data | UInt32(random.below(4)) << 8, Driver.data | UInt32(random.below(2)) << 11 | 192)
+                }
+                driver.set(Driver.frames + UInt32(random.below(1024)) * 4, place | UInt32(random.below(4)) << 1)
+                if random.below(2) == 0 { driver.set(Driver.frames + ((driver.read(0x2C) >> 3 + 1) & 0x3FF) * 4, place) }
             default: if random.below(10) == 0 { driver.start() }
             }
             driver.board.advance(UInt64(random.below(1_000_000)))

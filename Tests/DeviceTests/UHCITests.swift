@@ -106,6 +106,49 @@ struct UHCITests {
         #expect(driver.read(0) == 0 && driver.read(8, 4) == 0 && driver.read(0x10) == 0x83)
     }
 
+    @Test func isochronousTransfers() {
+        let messages = SoundMessages()
+        let function = USBAudio(channel: messages)
+        let driver = Driver([USBBuiltIn(function, speed: .full)])
+        driver.resetPort()
+        driver.start()
+        #expect(driver.control(USBSetup(type: 0, request: 5, value: 7)) == 0)
+        for setup in [
+            USBSetup(type: 0, request: 9, value: 1), USBSetup(type: 1, request: 11, value: 1, index: 1),
+            USBSetup(type: 1, request: 11, value: 1, index: 2),
+        ] { #expect(driver.control(setup, address: 7) == 0) }
+        /// Puts a packet, which is before the queues, into the frame that is `ahead` of the present one.
+        func schedule(_ ahead: UInt32, _ packet: UInt32, endpoint: UInt32, place: UInt32) {
+            let descriptor = 0x6000 + ahead * 32
+            driver.set(
+                descriptor, Driver.queue | 2, Driver.active | 1 << 25 | Driver.interrupts, 191 << 21 | endpoint << 15 | 7 << 8 | packet,
+                Driver.data + place)
+            driver.set(Driver.frames + ((UInt32(driver.read(6)) + ahead) & 0x3FF) * 4, descriptor)
+        }
+        let samples = (0..<384).map { UInt8(truncatingIfNeeded: $0 &* 5) }
+        driver.put(samples)
+        schedule(2, 0xE1, endpoint: 1, place: 0)
+        schedule(3, 0xE1, endpoint: 1, place: 192)
+        driver.frames(2)
+        #expect(messages.sent.isEmpty)
+        driver.frames(1)
+        #expect(messages.samples == Array(samples[..<192]) && driver.word(0x6044) & (0xFF << 16 | 0x7FF) == 191)
+        driver.frames(1)
+        #expect(messages.samples == samples)
+        // From the device: nothing yet, then what came in.
+        schedule(1, 0x69, endpoint: 2, place: 1024)
+        driver.frames(2)
+        #expect(messages.sent.last?.first == 2 && driver.word(0x6024) & (0xFF << 16 | 0x7FF) == 0x7FF)
+        function.receive(Array(samples[..<192]))
+        schedule(1, 0x69, endpoint: 2, place: 1024)
+        driver.frames(2)
+        #expect(driver.bytes(192, at: 1024) == Array(samples[..<192]) && driver.word(0x6024) & 0x7FF == 191)
+        // Nobody has that endpoint: it is not offered again.
+        schedule(1, 0x69, endpoint: 5, place: 1024)
+        driver.frames(2)
+        #expect(driver.word(0x6024) & Driver.active == 0 && driver.word(0x6024) & 1 << 18 != 0)
+    }
+
     @Test func controlTransfersInPackets() {
         let (driver, _) = keyboard()
         driver.resetPort()
@@ -285,10 +328,12 @@ struct UHCITests {
         let outside = FakeBoard()
         let disk = USBStorage(medium: MemoryMedium(sectors: 64), serial: "S", isHighSpeed: false)
         let host = USBHostDevice(channel: outside)
-        let driver = Driver([USBBuiltIn(disk, speed: .full), host])
+        let isSound = seed & 1 != 0
+        let driver = Driver([isSound ? USBBuiltIn(USBAudio(channel: outside), speed: .full) : USBBuiltIn(disk, speed: .full), host])
         driver.resetPort()
         driver.start()
         driver.control(USBSetup(type: 0, request: 9, value: 1))
+        if isSound { for index in 1...2 as ClosedRange<UInt16> { driver.control(USBSetup(type: 1, request: 11, value: 1, index: index)) } }
         for _ in 0..<1500 {
             switch random.below(9) {
             case 0: driver.write(UInt64(random.below(0x20)), random.next() & 0xFFFF_FFFF, [1, 2, 4][random.below(3)])

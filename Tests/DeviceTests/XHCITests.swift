@@ -83,15 +83,15 @@ private final class Driver {
     }
 
     /// Puts an endpoint's context into the input context, with a ring of its own.
-    func open(_ endpoint: Int, type: UInt32) {
+    func open(_ endpoint: Int, type: UInt32, interval: UInt32 = 0) {
         let ring = Driver.rings + UInt64(endpoint) * 0x200
         places[endpoint] = ring
-        set(Driver.input + UInt64(endpoint + 1) * 32, 0, type << 3 | 64 << 16, UInt32(ring) | 1, 0)
+        set(Driver.input + UInt64(endpoint + 1) * 32, interval << 16, type << 3 | 64 << 16, UInt32(ring) | 1, 0)
     }
-    func configure(_ endpoints: [(Int, UInt32)]) {
+    func configure(_ endpoints: [(Int, UInt32)], interval: UInt32 = 0) {
         set(Driver.input, 0, endpoints.reduce(1) { $0 | 1 << UInt32($1.0) })
         set(Driver.input + 32, 31 << 27, 1 << 16)
-        for (endpoint, type) in endpoints { open(endpoint, type: type) }
+        for (endpoint, type) in endpoints { open(endpoint, type: type, interval: interval) }
         #expect(run(12, parameter: Driver.input, slot: 1) == (1, 1))
     }
 
@@ -366,6 +366,139 @@ struct XHCITests {
 
     // MARK: Everything
 
+    /// An isochronous block: done as soon as possible, or in a frame; with an event.
+    private func packet(_ place: UInt64, _ length: UInt32, frame: UInt32? = nil, blocksInterrupt: Bool = false) -> (UInt64, UInt32, UInt32) {
+        (place, length, 5 << 10 | 0x20 | (frame.map { ($0 & 0x7FF) << 20 } ?? 1 << 31) | (blocksInterrupt ? 1 << 9 : 0))
+    }
+
+    @Test func soundGoesInPackets() {
+        let messages = SoundMessages()
+        let function = USBAudio(channel: messages)
+        let driver = Driver([USBBuiltIn(function, speed: .full)])
+        driver.start()
+        driver.address()
+        #expect(driver.control(USBSetup(type: 0x80, request: 6, value: 0x200, length: 255)).first == 13)
+        let length = Int(driver.word(Driver.data + 2) & 0xFFFF)
+        let descriptors = driver.bytes(length)
+        var (place, endpoints, interfaces) = (0, [[UInt8]](), 0)
+        while place + 1 < length, descriptors[place] > 1 {
+            if descriptors[place + 1] == 5 { endpoints.append(Array(descriptors[place..<place + Int(descriptors[place])])) }
+            if descriptors[place + 1] == 4 { interfaces += 1 }
+            place += Int(descriptors[place])
+        }
+        #expect(place == length && interfaces == 5)
+        #expect(endpoints == [[9, 5, 0x01, 0x09, 192, 0, 1, 0, 0], [9, 5, 0x82, 0x0D, 192, 0, 1, 0, 0]])
+        #expect(driver.control(USBSetup(type: 0, request: 9, value: 1)) == [1, 0])
+        driver.configure([(2, 1), (5, 5)], interval: 3)
+        // Without a setting that has the endpoint nobody answers; the ring goes on.
+        driver.put(2, packet(Driver.data, 192))
+        #expect(driver.next()?.code == 4 && driver.word(Driver.device + 64) & 7 == 1)
+        driver.acknowledge()
+        for interface in 1...2 as ClosedRange<UInt16> { #expect(driver.control(USBSetup(type: 1, request: 11, value: 1, index: interface)) == [1, 0]) }
+        let samples = (0..<768).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+        driver.board.ram.replaceSubrange(Int(Driver.data)..<Int(Driver.data) + 768, with: samples)
+        // One in a millisecond, and only the last one interrupts.
+        driver.write(0x1020, 3)
+        let pieces = (0..<4).map { packet(Driver.data + UInt64($0) * 192, 192, blocksInterrupt: $0 < 3) }
+        driver.put(2, pieces[0], pieces[1], pieces[2], pieces[3])
+        let first = messages.samples.count
+        #expect(first >= 192 && first < 768 && !driver.board.levels[5])
+        driver.board.advance(1_000_000)
+        #expect(messages.samples.count == first + 192)
+        driver.board.advance(4_000_000)
+        #expect(messages.samples == samples && messages.sent.allSatisfy { $0[..<5] == [1, 0x80, 0xBB, 0, 0] } && driver.board.levels[5])
+        for _ in 0..<4 { #expect(driver.next()?.code == 1) }
+        #expect(driver.next() == nil)
+        driver.acknowledge()
+
+        // The recording begins with the first packet, which is empty, and goes on with what has come in.
+        driver.put(5, packet(Driver.data, 192))
+        #expect(messages.sent.last == [2, 0x80, 0xBB, 0, 0])
+        let empty = driver.next()
+        #expect(empty?.code == 13 && empty?.length == 192)
+        driver.acknowledge()
+        function.receive(Array(samples[..<200]) + [1])
+        driver.put(5, packet(Driver.data, 192), packet(Driver.data + 192, 192))
+        driver.board.advance(2_000_000)
+        #expect(driver.bytes(384) == Array(samples[..<200]) + [UInt8](repeating: 0, count: 184))
+        #expect(driver.next()?.code == 1 && driver.next()?.code == 1)
+        driver.acknowledge()
+        #expect(driver.control(USBSetup(type: 1, request: 11, value: 0, index: 2)) == [1, 0])
+        #expect(messages.sent.last == [3, 0x80, 0xBB, 0, 0])
+        StateChecks.namesEachField(of: function.state) { function.visit(&$0) }
+    }
+
+    @Test func packetsWaitForTheirFrame() {
+        let messages = SoundMessages()
+        let driver = Driver([USBBuiltIn(USBAudio(channel: messages), speed: .full)])
+        driver.start()
+        driver.address()
+        #expect(driver.control(USBSetup(type: 0, request: 9, value: 1)) == [1, 0])
+        #expect(driver.control(USBSetup(type: 1, request: 11, value: 1, index: 1)) == [1, 0])
+        driver.configure([(2, 1)], interval: 3)
+        let frame = driver.read(0x1000) >> 3
+        driver.put(2, packet(Driver.data, 192, frame: frame &+ 5))
+        #expect(messages.sent.isEmpty)
+        while driver.read(0x1000) >> 3 != frame &+ 5 {
+            #expect(messages.sent.isEmpty)
+            driver.board.advance(100_000)
+        }
+        driver.board.advance(100_000)
+        #expect(messages.sent.count == 1)
+        // What is late is done at once.
+        driver.put(2, packet(Driver.data, 192, frame: frame))
+        driver.board.advance(1_000_000)
+        #expect(messages.sent.count == 2)
+    }
+
+    /// A device of the host as its messages show it: takes packets, and gives numbered ones.
+    @Test func aHostsStreamRunsAhead() {
+        let outside = SoundMessages()
+        let device = USBHostDevice(channel: outside)
+        let driver = Driver([device])
+        driver.start()
+        device.receive(USBHostMessage.attached(.full))
+        driver.acknowledge()
+        while driver.next() != nil { driver.acknowledge() }
+        driver.address()
+        driver.configure([(2, 1), (5, 5)], interval: 3)
+        outside.sent = []
+        func requests() -> [(UInt32, USBTransfer)] {
+            outside.sent.compactMap { if case .submit(let number, let transfer) = USBHostMessage.request($0) { (number, transfer) } else { nil } }
+        }
+        // To the device: done at once, whatever becomes of it.
+        driver.put(2, packet(Driver.data, 96), packet(Driver.data + 96, 96))
+        driver.board.advance(2_000_000)
+        #expect(requests().map { $0.1.kind } == [.isochronous, .isochronous] && requests().allSatisfy { $0.1.data.count == 96 && $0.1.endpoint == 1 })
+        #expect(driver.next()?.code == 1 && driver.next()?.code == 1)
+        driver.acknowledge()
+        for (number, _) in requests() { device.receive(USBHostMessage.completed(number, USBHostMessage.failed)) }
+        #expect(device.state.pending.isEmpty)
+        outside.sent = []
+        // From the device: many are under way, and come in their order.
+        driver.put(5, packet(Driver.data, 100), packet(Driver.data + 100, 100), packet(Driver.data + 200, 100))
+        let ahead = requests()
+        #expect(ahead.count == 16 && ahead.allSatisfy { $0.1.length == 100 && $0.1.endpoint == 0x82 } && driver.next() == nil)
+        device.receive(USBHostMessage.completed(ahead[1].0, USBHostMessage.done, [2, 2]))
+        driver.board.advance(2_000_000)
+        #expect(driver.next() == nil, "the first one has not come")
+        device.receive(USBHostMessage.completed(ahead[0].0, USBHostMessage.done, [1]))
+        device.receive(USBHostMessage.completed(ahead[2].0, USBHostMessage.failed))
+        driver.board.advance(4_000_000)
+        let events = (0..<3).compactMap { _ in driver.next() }
+        #expect(events.map { $0.code } == [13, 13, 4] && events.map { $0.length } == [99, 98, 100])
+        #expect(driver.bytes(1) == [1] && Array(driver.board.ram[Int(Driver.data) + 100..<Int(Driver.data) + 102]) == [2, 2])
+        #expect(requests().count == 19, "each that was taken is followed by another one")
+        driver.acknowledge()
+        // Another setting: nothing is under way any more.
+        outside.sent = []
+        _ = driver.control(USBSetup(type: 1, request: 11, value: 0, index: 1))
+        #expect(outside.sent.filter { $0.first == 2 }.count == 16 && !device.state.pending.contains { $0.isStream })
+        // Too many to the device: lost, and counted.
+        for _ in 0..<70 { #expect(device.carryOut(USBTransfer(.isochronous, endpoint: 1, data: [1, 2])) == .done([])) }
+        #expect(device.state.lost == 6)
+    }
+
     @Test func stateIsVisitedAsAWhole() {
         let (driver, function) = keyboard()
         driver.start()
@@ -403,14 +536,20 @@ struct XHCITests {
         let disk = USBStorage(medium: MemoryMedium(sectors: 64), serial: "S", isHighSpeed: true)
         let serial = USBSerial(channel: outside)
         let host = USBHostDevice(channel: outside)
+        let audio = USBAudio(channel: outside)
+        let isSound = seed & 1 != 0
         let driver = Driver([
-            USBBuiltIn(keyboard, speed: .full), USBBuiltIn(tablet, speed: .full), USBBuiltIn(disk, speed: .high),
+            USBBuiltIn(keyboard, speed: .full), isSound ? USBBuiltIn(audio, speed: .full) : USBBuiltIn(tablet, speed: .full),
+            USBBuiltIn(disk, speed: .high),
             USBBuiltIn(serial, speed: .full), host,
         ])
         driver.start()
-        driver.address(port: UInt32(1 + random.below(4)))
+        driver.address(port: isSound ? 2 : UInt32(1 + random.below(4)))
         _ = driver.control(USBSetup(type: 0, request: 9, value: 1))
-        driver.configure([(2, 2), (3, 6), (4, 2), (5, 6), (7, 7)])
+        for interface in 1...2 as ClosedRange<UInt16> where isSound {
+            _ = driver.control(USBSetup(type: 1, request: 11, value: 1, index: interface))
+        }
+        driver.configure(isSound ? [(2, 1), (3, 5), (4, 1), (5, 5), (7, 7)] : [(2, 2), (3, 6), (4, 2), (5, 6), (7, 7)])
         let types: [UInt32] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
         for _ in 0..<1500 {
             switch random.below(12) {

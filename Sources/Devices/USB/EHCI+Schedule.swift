@@ -9,7 +9,7 @@ extension EHCI {
     /// The most bytes of a descriptor: five pages.
     private static let longest = 5 * 4096
 
-    private enum Token {
+    enum Token {
         static let statusMask: UInt32 = 0xFF
         static let babble: UInt32 = 1 << 4
         static let transaction: UInt32 = 1 << 3
@@ -37,12 +37,12 @@ extension EHCI {
         }
     }
 
-    private func words(_ address: UInt32, _ count: Int) -> [UInt32] {
+    func words(_ address: UInt32, _ count: Int) -> [UInt32] {
         var raw = [UInt32](repeating: 0, count: count)
         raw.withUnsafeMutableBytes { memory.read(UInt64(address), into: $0) }
         return raw.map { UInt32(littleEndian: $0) }
     }
-    private func put(_ address: UInt32, _ words: ArraySlice<UInt32>) {
+    func put(_ address: UInt32, _ words: ArraySlice<UInt32>) {
         words.map(\.littleEndian).withUnsafeBytes { memory.write(UInt64(address), from: $0) }
     }
 
@@ -74,9 +74,11 @@ extension EHCI {
         var link = words(state.periodicBase &+ frame * 4, 1)[0]
         for _ in 0..<Self.mostHeads where link & 1 == 0 {
             let address = link & ~31
-            // Isochronous transfers are passed over.
-            guard link >> 1 & 3 == 1 else {
+            let type = link >> 1 & 3
+            guard type == 1 else {
                 link = words(address, 1)[0]
+                if type == 0 { serveIsochronous(address, &raised) }
+                if type == 2 { failSplit(address, &raised) }
                 continue
             }
             var head = Head(address: address, words: words(address, 12))
@@ -244,7 +246,7 @@ extension EHCI {
     }
 
     /// The port of the device with an address, if it answers: only one that is enabled does.
-    private func port(of address: UInt8) -> Int? {
+    func port(of address: UInt8) -> Int? {
         devices.indices.first {
             state.ports[$0] & (PortBit.enabled | PortBit.suspended) == PortBit.enabled && state.wires[$0].address == address
                 && device(at: $0) != nil

@@ -5,7 +5,7 @@ import MachineState
 /// high speed. Slower ones answer at the ports of `companions`, when the driver gives their port away.
 ///
 /// A look at the schedules every 125 µs of virtual time in which there is something to do, and every millisecond otherwise.
-/// Not there: isochronous and split transfers, 64-bit addresses.
+/// Not there: split transfers, as there are no hubs, and 64-bit addresses.
 package final class EHCI: PCIFunction {
     /// Everything the guest can observe, beside the devices at the ports.
     package struct State {
@@ -303,6 +303,8 @@ package final class EHCI: PCIFunction {
         case 0x00: return 0x0100_0000 | UInt32(Self.capabilityLength)
         // Companions and their ports, ports.
         case 0x04: return UInt32(companions.count) << 12 | (companions.isEmpty ? 0 : 2 << 8) | UInt32(devices.count)
+        // A frame's isochronous transfers are read at once (bits 7 to 4).
+        case 0x08: return 0x80
         case 0x20: return state.command
         case 0x24:
             var status = state.status

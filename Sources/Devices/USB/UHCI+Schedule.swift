@@ -153,8 +153,11 @@ extension UHCI {
         if !isIn { for packet in packets { data += load(packet.buffer, packet.length) } }
         let kind = first.endpoint == 0 ? .control : first.control & Bit.isochronous != 0 ? .isochronous : device.kind(of: endpoint)
         let transfer = USBTransfer(kind, endpoint: endpoint, data: data, length: isIn ? length : 0)
-        let outcome = state.wires[number].carryOut(
-            transfer, at: UInt64(first.address), device, now: scheduler.now, tap: tap, slot: captureSlot(number))
+        let outcome =
+            kind == .isochronous
+            ? state.wires[number].carryOutNow(transfer, device, tap: tap, slot: captureSlot(number))
+            : state.wires[number].carryOut(
+                transfer, at: UInt64(first.address), device, now: scheduler.now, tap: tap, slot: captureSlot(number))
         switch outcome {
         case .waiting, .later:
             if first.control & Bit.waiting == 0 { set(first.address &+ 4, first.control | Bit.waiting) }

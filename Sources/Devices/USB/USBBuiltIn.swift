@@ -12,6 +12,8 @@ package protocol USBFunction: AnyObject {
     func carryOut(_ transfer: USBTransfer) -> USBOutcome
     /// The transfer that is under way at an endpoint (`waiting`, `later`) is not offered again.
     func cancel(endpoint: UInt8)
+    /// The driver has chosen an alternate setting of an interface.
+    func choose(_ interface: UInt8, alternate: UInt8)
     /// The port has been reset.
     func reset()
     /// The state that the guest can observe.
@@ -22,6 +24,7 @@ package protocol USBFunction: AnyObject {
 
 extension USBFunction {
     package var dataOrigin: ImageOrigin? { nil }
+    package func choose(_ interface: UInt8, alternate: UInt8) {}
 }
 
 /// A deterministic device that is part of the machine: it answers standard requests (USB 2.0, 9.4) itself.
@@ -144,6 +147,7 @@ package final class USBBuiltIn: USBDevice {
             guard descriptors.interfaces.contains(where: { $0.number == setup.index & 0xFF && $0.alternate == setup.value & 0xFF })
             else { return .stall }
             state.alternates[Int(setup.index & 7)] = UInt8(truncatingIfNeeded: setup.value)
+            function.choose(UInt8(truncatingIfNeeded: setup.index), alternate: UInt8(truncatingIfNeeded: setup.value))
             return .done([])
         default: return nil
         }

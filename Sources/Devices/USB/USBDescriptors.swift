@@ -8,6 +8,10 @@ package struct USBDescriptors: Sendable {
         package var size: UInt16
         /// Milliseconds at full speed, or 125 µs << (n - 1) at high speed; of no meaning for bulk endpoints.
         package var interval: UInt8 = 0
+        /// Of an isochronous endpoint, how it keeps time: 1 by itself, 2 by the host's rate, 3 by the frames (USB 1.1, 5.10.4.1).
+        package var synchronization: UInt8 = 0
+        /// An audio device's endpoints have two bytes more (USB Audio 1.0, 4.6.1.1).
+        package var isAudio = false
         /// Class-specific descriptors behind it.
         package var more: [UInt8] = []
     }
@@ -76,7 +80,8 @@ package struct USBDescriptors: Sendable {
             ]
             body += interface.more
             for endpoint in interface.endpoints {
-                body += [7, 5, endpoint.address, endpoint.kind.rawValue] + Self.word(endpoint.size) + [endpoint.interval]
+                body += [endpoint.isAudio ? 9 : 7, 5, endpoint.address, endpoint.kind.rawValue | endpoint.synchronization << 2]
+                body += Self.word(endpoint.size) + [endpoint.interval] + (endpoint.isAudio ? [0, 0] : [])
                 body += endpoint.more
             }
         }

@@ -77,7 +77,8 @@ package struct USBTransfer: Sendable, Equatable {
 package enum USBOutcome: Sendable, Equatable {
     /// It is over; to the host: its data, which may be less than what was asked for.
     case done([UInt8])
-    /// The device has nothing yet, or no room: the same transfer is offered again when the device has woken its endpoint.
+    /// The device has nothing yet, or no room: the same transfer is offered again when the device has woken its endpoint. Of an
+    /// isochronous transfer a controller may make an empty one instead.
     case waiting
     /// The same transfer is offered again after so many nanoseconds.
     case later(VirtualTime)

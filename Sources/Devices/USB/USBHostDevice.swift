@@ -3,6 +3,9 @@ import MachineState
 
 /// A USB device of the host, as the machine sees it: transfers go out through its channel, and completions are inputs. So a
 /// replay needs no device. One transfer is under way at an endpoint, and waits there until its completion has come in.
+///
+/// Isochronous packets keep no driver waiting: those to the device are done when they have gone out, and of those from it
+/// `streamDepth` are under way ahead of the driver, from its first one on until it chooses another setting.
 package final class USBHostDevice: USBDevice, HostReceiver {
     package struct State {
         package var isAttached = false
@@ -11,20 +14,25 @@ package final class USBHostDevice: USBDevice, HostReceiver {
         package var next: UInt32 = 1
         /// Transfers that the host has, and completions that nobody has taken.
         package var pending: [Pending] = []
+        /// Isochronous packets to the device that were lost because too many were under way.
+        package var lost: UInt64 = 0
 
         package mutating func visit(_ visitor: inout StateVisitor) {
             visitor.field("isAttached", &isAttached)
             visitor.field("speed", &speed)
             visitor.field("next", &next)
             visitor.list("pending", &pending, make: { Pending() }) { $0.visit(&$1) }
+            visitor.field("lost", &lost)
         }
     }
 
-    /// One at an endpoint at most.
+    /// One at an endpoint at most, but for isochronous ones.
     package struct Pending {
         package var number: UInt32 = 0
         /// As in `USBTransfer`; endpoint 0 is one for both directions.
         package var endpoint: UInt8 = 0
+        /// Isochronous.
+        package var isStream = false
         package var isDone = false
         /// As in `USBHostMessage`.
         package var status: UInt8 = 0
@@ -33,12 +41,15 @@ package final class USBHostDevice: USBDevice, HostReceiver {
         package mutating func visit(_ visitor: inout StateVisitor) {
             visitor.field("number", &number)
             visitor.field("endpoint", &endpoint)
+            visitor.field("isStream", &isStream)
             visitor.field("isDone", &isDone)
             visitor.field("status", &status)
             visitor.field("data", &data)
         }
     }
 
+    /// Packets of an isochronous endpoint that are under way or not taken yet: from the device, and to it at most.
+    private static let streamDepth = 16, mostOut = 64
     package private(set) var state = State()
     package weak var port: (any USBPort)?
     private let channel: any HostChannel
@@ -56,26 +67,54 @@ package final class USBHostDevice: USBDevice, HostReceiver {
     package func carryOut(_ transfer: USBTransfer) -> USBOutcome {
         // The host's device has an address already.
         if let setup = transfer.setup, setup.type == 0, setup.request == 5 { return .done([]) }
+        if transfer.kind == .isochronous { return stream(transfer) }
+        // Another configuration (type 0, request 9) or setting (1, 11): what streams ends.
+        if let setup = transfer.setup, setup.type == 0 && setup.request == 9 || setup.type == 1 && setup.request == 11 {
+            for pending in state.pending where pending.isStream && !pending.isDone { channel.send(USBHostMessage.cancel(pending.number)) }
+            state.pending.removeAll { $0.isStream }
+        }
         if let index = place(transfer.endpoint) {
             guard state.pending[index].isDone else { return .waiting }
-            let pending = state.pending.remove(at: index)
-            switch pending.status {
-            case USBHostMessage.done: return .done(transfer.isIn ? pending.data : [])
-            case USBHostMessage.stall: return .stall
-            default: return .failed
-            }
+            return take(index)
         }
-        let number = state.next
-        state.next &+= 1
-        state.pending.append(Pending(number: number, endpoint: transfer.endpoint))
-        channel.send(USBHostMessage.submit(number, transfer))
+        submit(transfer)
         return .waiting
     }
 
-    package func cancel(endpoint: UInt8) {
-        guard let index = place(endpoint) else { return }
+    private func submit(_ transfer: USBTransfer) {
+        let number = state.next
+        state.next &+= 1
+        state.pending.append(Pending(number: number, endpoint: transfer.endpoint, isStream: transfer.kind == .isochronous))
+        channel.send(USBHostMessage.submit(number, transfer))
+    }
+
+    private func take(_ index: Int) -> USBOutcome {
         let pending = state.pending.remove(at: index)
-        if !pending.isDone { channel.send(USBHostMessage.cancel(pending.number)) }
+        switch pending.status {
+        case USBHostMessage.done: return .done(pending.endpoint & 0x80 != 0 ? pending.data : [])
+        case USBHostMessage.stall: return .stall
+        default: return .failed
+        }
+    }
+
+    private func stream(_ transfer: USBTransfer) -> USBOutcome {
+        let count = state.pending.count { $0.endpoint == transfer.endpoint }
+        if !transfer.isIn {
+            if count < Self.mostOut { submit(transfer) } else { state.lost &+= 1 }
+            return .done([])
+        }
+        for _ in count..<max(Self.streamDepth, count) { submit(transfer) }
+        guard let first = place(transfer.endpoint), state.pending[first].isDone else { return .waiting }
+        let outcome = take(first)
+        submit(transfer)
+        return outcome
+    }
+
+    package func cancel(endpoint: UInt8) {
+        while let index = place(endpoint) {
+            let pending = state.pending.remove(at: index)
+            if !pending.isDone { channel.send(USBHostMessage.cancel(pending.number)) }
+        }
     }
 
     package func reset() {
@@ -98,6 +137,11 @@ package final class USBHostDevice: USBDevice, HostReceiver {
             state.pending = []
         case .completed(let number, let status, let data):
             guard let index = state.pending.firstIndex(where: { $0.number == number && !$0.isDone }) else { return }
+            if state.pending[index].isStream, state.pending[index].endpoint & 0x80 == 0 {
+                // Nobody takes it.
+                state.pending.remove(at: index)
+                return
+            }
             state.pending[index].isDone = true
             state.pending[index].status = status
             state.pending[index].data = data

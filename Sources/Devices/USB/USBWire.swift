@@ -89,6 +89,16 @@ package struct USBWire {
         return offer(transfer, at: place, device, now: now, tap: tap, slot: slot)
     }
 
+    /// An isochronous transfer is done in its frame or not at all: a device that has nothing gives nothing.
+    package func carryOutNow(_ transfer: USBTransfer, _ device: any USBDevice, tap: USBTap?, slot: Int) -> USBOutcome {
+        let index = Self.index(transfer.endpoint)
+        tap?.submitted(transfer, slot: slot, endpoint: index)
+        var outcome = device.carryOut(transfer)
+        if outcome == .waiting || outcome.isLater { outcome = .done([]) }
+        tap?.completed(transfer, outcome, slot: slot, endpoint: index)
+        return outcome
+    }
+
     /// An endpoint that has done a transfer gets the next one not before a time.
     package mutating func hold(_ endpoint: UInt8, until time: VirtualTime) { offers[Self.index(endpoint)].due = time }
 

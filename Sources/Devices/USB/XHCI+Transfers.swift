@@ -95,6 +95,7 @@ extension XHCI {
             halt(slot, endpoint, descriptor, .block)
             return nil
         }
+        if !entry.isUnderWay, let pause = frame(descriptor) { return pause }
         guard let transfer = transfer(endpoint, entry, descriptor) else {
             // Nothing for the device: no operation, or event data alone.
             report(slot, endpoint, descriptor, 0)
@@ -129,10 +130,23 @@ extension XHCI {
             switch transfer.kind {
             case .control: return 10_000 + UInt64(count) * device.speed.nanosecondsPerByte
             case .bulk: return 2_000 + UInt64(count) * device.speed.nanosecondsPerByte
-            case .interrupt, .isochronous: return 125_000 << UInt64(entry.interval)
+            case .interrupt: return 125_000 << UInt64(entry.interval)
+            case .isochronous:
+                // By the time at which it was due, so that a stream keeps its pace.
+                let interval: VirtualTime = 125_000 << UInt64(entry.interval)
+                let late = scheduler.now &- entry.due
+                return late < interval ? interval - late : interval
             }
         }
         return nil
+    }
+
+    /// The time until the frame of an isochronous transfer (4.11.2.5), if it is to come: those in the past are done at once.
+    private func frame(_ descriptor: Descriptor) -> VirtualTime? {
+        guard let frame = descriptor.blocks.first?.frame else { return nil }
+        let present = scheduler.now / 1_000_000
+        let ahead = (frame &- present) & 0x7FF
+        return ahead == 0 || ahead >= 1024 ? nil : (present + ahead) * 1_000_000 - scheduler.now
     }
 
     // MARK: Reading the ring
@@ -228,10 +242,12 @@ extension XHCI {
 
     // MARK: Reporting
 
-    private func post(_ slot: Int, _ endpoint: Int, _ parameter: UInt64, _ code: Code, _ length: Int, isEventData: Bool = false) {
+    private func post(
+        _ slot: Int, _ endpoint: Int, _ parameter: UInt64, _ code: Code, _ length: Int, isEventData: Bool = false, interrupts: Bool = true
+    ) {
         post(
             parameter, code.rawValue << 24 | UInt32(length) & 0xFF_FFFF,
-            BlockType.transferEvent << 10 | UInt32(endpoint) << 16 | UInt32(slot) << 24 | (isEventData ? 4 : 0))
+            BlockType.transferEvent << 10 | UInt32(endpoint) << 16 | UInt32(slot) << 24 | (isEventData ? 4 : 0), interrupts: interrupts)
     }
 
     /// Events of a transfer that moved `count` bytes (4.10.1).
@@ -242,7 +258,11 @@ extension XHCI {
         var isReported = false
         for block in descriptor.blocks {
             if block.type == BlockType.eventData {
-                if block.interrupts { post(slot, endpoint, block.parameter, isShort ? .shortPacket : .success, sum, isEventData: true) }
+                if block.interrupts {
+                    post(
+                        slot, endpoint, block.parameter, isShort ? .shortPacket : .success, sum, isEventData: true,
+                        interrupts: !block.blocksInterrupt)
+                }
                 sum = 0
                 continue
             }
@@ -257,7 +277,8 @@ extension XHCI {
                 (isShort, isReported) = (false, false)
             }
             if !isReported, block.interrupts || isShort && block.interruptsOnShort {
-                post(slot, endpoint, block.address, isShort ? .shortPacket : .success, missing)
+                post(
+                    slot, endpoint, block.address, isShort ? .shortPacket : .success, missing, interrupts: !block.blocksInterrupt)
                 isReported = isShort
             }
         }

@@ -175,9 +175,10 @@ package final class XHCI: PCIFunction {
     // MARK: Events
 
     /// Puts an event on the ring, with the controller's cycle bit, and interrupts.
-    func post(_ parameter: UInt64, _ status: UInt32, _ control: UInt32) {
+    /// - Parameter interrupts: false for one that waits for another's interrupt, if there is room for it.
+    func post(_ parameter: UInt64, _ status: UInt32, _ control: UInt32, interrupts: Bool = true) {
         let rest = UInt64(control) << 32 | UInt64(status)
-        if !state.interrupter.waiting.isEmpty || !put(parameter, rest) {
+        if !state.interrupter.waiting.isEmpty || !put(parameter, rest, interrupts: interrupts) {
             if state.interrupter.waiting.count < Self.mostWaiting {
                 state.interrupter.waiting += [parameter, rest]
             } else {
@@ -187,7 +188,7 @@ package final class XHCI: PCIFunction {
     }
 
     /// False: there is no room.
-    private func put(_ parameter: UInt64, _ rest: UInt64) -> Bool {
+    private func put(_ parameter: UInt64, _ rest: UInt64, interrupts: Bool = true) -> Bool {
         guard configuration.isBusMaster, state.interrupter.size > 0 else { return true }
         let following = (state.interrupter.next &+ 1) % state.interrupter.size
         if (state.interrupter.dequeue & ~15) &- state.interrupter.base == UInt64(following) * 16 { return false }
@@ -197,7 +198,7 @@ package final class XHCI: PCIFunction {
         state.interrupter.next = following
         if following == 0 { state.interrupter.cycle.toggle() }
         // The handler is told once until it has caught up (event handler busy).
-        if state.interrupter.dequeue & 8 == 0 { interrupt() }
+        if interrupts, state.interrupter.dequeue & 8 == 0 { interrupt() }
         return true
     }
 

@@ -172,6 +172,10 @@ extension XHCI {
         var interruptsOnShort: Bool { control & 1 << 2 != 0 }
         var interrupts: Bool { control & 1 << 5 != 0 }
         var isImmediate: Bool { control & 1 << 6 != 0 }
+        /// Its event waits for another one's interrupt.
+        var blocksInterrupt: Bool { control & 1 << 9 != 0 && (type == BlockType.normal || type == BlockType.isochronous || type == BlockType.eventData) }
+        /// Of an isochronous block: the frame in which it is to be done, 0 to 2047; nil: the next one.
+        var frame: UInt64? { type == BlockType.isochronous && control & 1 << 31 == 0 ? UInt64(control >> 20 & 0x7FF) : nil }
     }
 
     enum BlockType {
