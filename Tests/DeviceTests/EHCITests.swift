@@ -351,7 +351,7 @@ struct EHCITests {
             }
             driver.board.advance(UInt64(random.below(1_000_000)))
         }
-        StateChecks.survivesDamage(driver.chip, &random) {
+        StateChecks.survivesDamage(driver.chip, &random) { _ in
             driver.start()
             driver.advance()
         }

@@ -293,7 +293,7 @@ struct HDATests {
             default: stage.board.advance(UInt64(random.below(3_000_000)))
             }
         }
-        StateChecks.survivesDamage(stage.card, &random) {
+        StateChecks.survivesDamage(stage.card, &random) { random in
             _ = stage.read(0x104, 4)
             stage.write(0x08, 1, 4)
             stage.write(0x100, 2, 1)

@@ -42,7 +42,7 @@ enum StateChecks {
     /// The device goes on, whatever damage its saved state has.
     /// - Parameter goOn: lets it work for a while.
     static func survivesDamage(
-        _ device: some Device, _ random: inout TestRandom, at location: SourceLocation = #_sourceLocation, goOn: () -> Void
+        _ device: some Device, _ random: inout TestRandom, at location: SourceLocation = #_sourceLocation, goOn: (inout TestRandom) -> Void
     ) {
         var saver = StateVisitor(.save)
         device.visitState(&saver)
@@ -52,7 +52,7 @@ enum StateChecks {
             for _ in 0..<8 { bytes[random.below(bytes.count)] = UInt8(truncatingIfNeeded: random.next()) }
             var loader = StateVisitor(loading: bytes)
             device.visitState(&loader)
-            goOn()
+            goOn(&random)
         }
     }
 }

@@ -354,7 +354,7 @@ struct UHCITests {
             }
             driver.board.advance(UInt64(random.below(4_000_000)))
         }
-        StateChecks.survivesDamage(driver.chip, &random) {
+        StateChecks.survivesDamage(driver.chip, &random) { _ in
             driver.start()
             driver.frames(3)
         }

@@ -590,7 +590,7 @@ struct XHCITests {
             _ = disk.carryOut(USBTransfer(.bulk, endpoint: 2, data: random.bytes(random.below(2000))))
             _ = USBHostMessage.request(random.bytes(random.below(30)))
         }
-        StateChecks.survivesDamage(driver.chip, &random) {
+        StateChecks.survivesDamage(driver.chip, &random) { _ in
             driver.write(0x2008, 3)
             driver.board.advance(1_000_000)
         }
