@@ -85,7 +85,7 @@ struct DriverTestTests {
         #expect(other.status == 1 && other.output.contains(" 1 departures") && other.output.contains("LBALOW <- 0x7, recorded: 0x3"), "\(other.output)")
     }
 
-    /// Linux's IDE driver against the recorded controller: by DMA, with another layout of its memory, and by another path.
+    /// Linux's IDE driver against the recorded controller: by DMA, and with another layout of its memory.
     @Test(.enabled(if: guestIsHere, comment)) func linuxAgainstARecordedIDEController() throws {
         let scratch = try Scratch()
         let image = try scratch.write("disk.img", [UInt8](repeating: 0, count: 1 << 20))
@@ -98,9 +98,6 @@ struct DriverTestTests {
         let moved = Self.line.replacingOccurrences(of: "nokaslr ", with: "")
         let elsewhere = try Program.run("driver-test", file, "--device", "piix3-ide", "--console", "--with-append", moved)
         #expect(elsewhere.status == 0 && elsewhere.output.contains(" 0 departures") && elsewhere.output.contains("written 15"), "\(elsewhere.output)")
-        // Without DMA the driver departs, and says so where.
-        let other = try Program.run("driver-test", file, "--device", "piix3-ide", "--with-append", Self.line + " libata.dma=0")
-        #expect(other.status == 1 && other.output.contains("the first: "), "\(other.output)")
     }
 
     /// A disk and random numbers on threads, on the host's clock: no two runs are alike, and both replay.
