@@ -7,9 +7,15 @@ package enum BackgroundThread {
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
     }
 
-    package static func start(_ body: @escaping @Sendable () -> Void) {
+    /// - Parameter isPatient: where processors are few the others come first: niceness 10, which on Linux is a thread's own.
+    package static func start(isPatient: Bool = false, _ body: @escaping @Sendable () -> Void) {
         var thread = pthread_t()
-        let argument = Unmanaged.passRetained(Body(body)).toOpaque()
+        let argument = Unmanaged.passRetained(
+            Body {
+                if isPatient { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10) }
+                body()
+            }
+        ).toOpaque()
         let code = pthread_create(
             &thread, nil,
             { argument in

@@ -25,11 +25,11 @@ final class ChunkStore {
         if !isStarted {
             isStarted = true
             // The thread keeps the worker; the store's end ends the thread.
-            BackgroundThread.start { [worker] in while worker.work() {} }
+            BackgroundThread.start(isPatient: true) { [worker] in while worker.work() {} }
         }
         return worker.shared.wait { shared in
             if shared.waiting.count >= Worker.mostWaiting { return nil }
-            shared.waiting.append((encoder, firstEvent))
+            shared.waiting.append(ChunkJob(encoder, firstEvent: firstEvent))
             return shared.spare.popLast() ?? ChunkEncoder()
         }
     }
@@ -48,15 +48,28 @@ enum ChunkCompression {
     /// out, and trying harder would only cost time. At the devices cut it has to do: traffic is there twice, by DMA and as
     /// frames, which it finds, and comes faster than thorough levels work.
     static let quickLevel: Int32 = 1
+    /// Twice as quick again. What it makes smaller by less than a sixteenth is data that has been compressed, with headers of
+    /// frames between them at most, and nothing else is tried.
+    static let hastyLevel: Int32 = -5
     /// Bytes that are much.
     static let large = 128 << 10
+}
+
+/// A chunk on its way into the file. A class, so that only one has the encoder, whose memory is used again.
+private final class ChunkJob {
+    var encoder: ChunkEncoder
+    /// The number of its first event in the recording.
+    let firstEvent: UInt64
+    init(_ encoder: ChunkEncoder, firstEvent: UInt64) {
+        self.encoder = encoder
+        self.firstEvent = firstEvent
+    }
 }
 
 /// What a store and its thread have together.
 private final class Worker: @unchecked Sendable {
     struct Shared {
-        /// Chunks, each with the number of its first event in the recording.
-        var waiting: [(encoder: ChunkEncoder, firstEvent: UInt64)] = []
+        var waiting: [ChunkJob] = []
         /// The thread has taken a chunk that is not in the file yet.
         var isBusy = false
         /// Nothing comes any more.
@@ -96,19 +109,18 @@ private final class Worker: @unchecked Sendable {
 
     /// Does the next chunk. False: there is none, and there will not be one.
     func work() -> Bool {
-        let next = shared.wait { shared -> (encoder: ChunkEncoder, firstEvent: UInt64)?? in
+        let next = shared.wait { shared -> ChunkJob?? in
             if shared.waiting.isEmpty { return shared.isClosed ? .some(nil) : nil }
             shared.isBusy = true
             return shared.waiting.removeFirst()
         }
         guard let job = next else { return false }
-        var encoder = job.encoder
         if !hasFailed.load(ordering: .relaxed) {
-            do { try append(encoder, job.firstEvent) } catch { fail(error) }
+            do { try append(job.encoder, job.firstEvent) } catch { fail(error) }
         }
-        encoder.clear()
+        job.encoder.clear()
         shared.with {
-            $0.spare.append(encoder)
+            $0.spare.append(job.encoder)
             $0.isBusy = false
         }
         return true
@@ -136,7 +148,9 @@ private final class Worker: @unchecked Sendable {
 
     /// Compresses much payload behind what is there, as a frame of its own; returns where it ends.
     private func appendFrame(_ payload: [UInt8], at start: Int) throws(LogError) -> Int {
-        let end = try compress(payload, ChunkCompression.quickLevel, at: start)
+        var end = try compress(payload, ChunkCompression.hastyLevel, at: start)
+        if end - start > payload.count / 16 * 15 { return end }
+        end = try compress(payload, ChunkCompression.quickLevel, at: start)
         if !isThorough || end - start > payload.count / 8 * 7 { return end }
         return try compress(payload, ChunkCompression.level, at: start)
     }

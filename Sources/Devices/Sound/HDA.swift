@@ -292,7 +292,7 @@ package final class HDA: PCIFunction, HostReceiver {
             state.responses.status &= ~UInt8(truncatingIfNeeded: bits.ones >> 8)
         case 0x60: state.immediateCommand = bits.into(state.immediateCommand)
         case 0x68:
-            // Valid is bits.ones by a 1; busy sends the command, which is answered at once.
+            // Valid is cleared by a 1; busy sends the command, which is answered at once.
             state.immediateStatus &= ~(bits.ones & 2)
             if bits.ones & 1 != 0, let answer = answer(state.immediateCommand) {
                 state.immediateResponse = answer
