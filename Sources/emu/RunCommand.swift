@@ -111,7 +111,7 @@ struct RunCommand: ParsableCommand {
         configuration.devices = devices.models
         let links = try foreignDevices()
         configuration.foreignDevices = links.map(\.settings)
-                configuration.networkCards = network.cards
+        configuration.networkCards = network.cards
         configuration.usb = usb.settings
         if configuration.soundCardCount > 1 { throw UserError("a machine has one sound card: --device ac97, --device hda or --usb audio") }
         if sound.isGiven, configuration.soundCardCount == 0 { configuration.devices.append(.ac97) }

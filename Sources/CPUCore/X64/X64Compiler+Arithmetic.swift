@@ -29,8 +29,7 @@
                 asm.mov(width, target.register, source(op.a))
                 apply(operation, width, target, op, isImmediate: isImmediate)
             } else {
-                let first = source(op.a)
-                asm.mov(width, .rax, first)
+                moveIntoRAX(width, source(op.a))
                 apply(operation, width, .reg(.rax), op, isImmediate: isImmediate)
                 write(width, op.dst, .rax)
             }
@@ -56,7 +55,7 @@
             let target = destination(op.dst)
             if target.isMemory {
                 asm.lea(width, .rax, address)
-                asm.store(3, target, .rax)
+                storeRAX(op.dst)
             } else {
                 asm.lea(width, target.register, address)
             }
@@ -143,8 +142,7 @@
             if op.dst == op.a, !isHigh, !target.isMemory || width != 2 {
                 operation(&asm, width, destinationInPlace(op.dst, width))
             } else {
-                let first = source(op.a)
-                asm.mov(width, .rax, first)
+                moveIntoRAX(width, source(op.a))
                 operation(&asm, width, .reg(.rax))
                 write(width, op.dst, .rax)
             }
@@ -192,6 +190,18 @@
             } else {
                 storeFlags(overflow: nil)
             }
+        }
+
+        /// Whether the constant of a micro-op is the count of the next one, whose instruction ends with it, and which needs it
+        /// nowhere but in its own code.
+        func isConstantCount(_ op: MicroOp) -> Bool {
+            guard op.opcode == .movI8, Self.isTemp(op.dst), current + 1 < Int(block.pointee.opCount) else { return false }
+            let next = ops[current + 1]
+            guard next.opcode >= .shlF8, next.opcode <= .rorF64, next.b == op.dst, next.a != op.dst, deadAfter[current + 1],
+                current + 2 == Int(block.pointee.opCount)
+                    || block.pointee.instructionIndex[current + 2] != block.pointee.instructionIndex[current]
+            else { return false }
+            return UInt8(truncatingIfNeeded: op.imm) & (next.opcode.width == 3 ? 63 : 31) != 0
         }
 
         /// The count of a shift when the micro-op before has put a constant there.
@@ -312,7 +322,7 @@
         mutating func multiplyWide(_ op: MicroOp, isSigned: Bool) {
             let width = op.opcode.width
             if width == 0 { return runOp() }
-            asm.mov(width, .rax, source(op.a))
+            moveIntoRAX(width, source(op.a))
             let b = source(op.b)
             asm.unary(isSigned ? 5 : 4, width, b)
             // Moves leave the flags. The second write may move RSI's temporary, not RAX.

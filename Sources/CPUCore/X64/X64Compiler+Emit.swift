@@ -104,7 +104,7 @@
             case .st128: vectorAccess(op, isStore: true)
             case .bswap32, .bswap64:
                 let width = op.opcode == .bswap32 ? 2 : 3
-                asm.mov(width, .rax, source(op.a))
+                moveIntoRAX(width, source(op.a))
                 asm.byteSwap(width, .rax)
                 write(width, op.dst, .rax)
             case .setcc:
@@ -156,13 +156,7 @@
                 saveFlags()
                 leaveBlock(to: op.imm)
             case .jumpIf:
-                if loop == nil { flushVectors() } else { flushX87Note() }
-                saveFlags()
-                let taken = asm.jump(if: condition(op.b))
-                storeVectors(vectorsChanged)
-                leaveBlock(to: block.pointee.endPC)
-                asm.bind(taken)
-                if let loop { closeLoop(loop) } else { leaveBlock(to: op.imm) }
+                jumpIf(op)
             case .jumpTo: jumpIndirect(op)
             case .leave:
                 flushVectors()
@@ -221,23 +215,20 @@
             let width = op.opcode.width
             if op.dst == op.a, width != 2 { return }
             let from = source(op.a)
-            if from.isMemory {
-                if !Self.isHighByte(op.dst) {
-                    let target = destination(op.dst)
-                    if !target.isMemory { return asm.mov(width, target.register, from) }
-                }
-                asm.mov(width, .rax, from)
-                return write(width, op.dst, .rax)
+            if !Self.isHighByte(op.dst) {
+                let target = destination(op.dst)
+                if !target.isMemory { return asm.mov(width, target.register, from) }
             }
             // A store of 32 bits needs a zero-extended copy.
-            if width == 2 {
-                asm.mov(2, .rax, from)
-                return write(2, op.dst, .rax)
+            if from.isMemory || width == 2 {
+                asm.mov(width, .rax, from)
+                return write(width, op.dst, .rax)
             }
             write(width, op.dst, from.register)
         }
 
         private mutating func moveImmediate(_ op: MicroOp) {
+            if isConstantCount(op) { return }
             let width = op.opcode.width
             let value =
                 switch width {
@@ -297,8 +288,9 @@
             let index = register(3, op.b, scratch: .rcx)
             if scale == 0 { return .mem(index, displacement) }
             if scale == 1 { return .mem(index, displacement, index: index) }
-            asm.movImmediate(.rax, 0)
-            return .mem(.rax, displacement, index: index, scale: scale)
+            let zero: HostRegister = index == .rax ? .rcx : .rax
+            asm.movImmediate(zero, 0)
+            return .mem(zero, displacement, index: index, scale: scale)
         }
 
         private mutating func loadAddress(_ op: MicroOp) {
@@ -311,13 +303,13 @@
                     return asm.lea(isShort ? 2 : 3, target.register, operand)
                 }
             }
-            addressIntoRAX(op)
+            addressIntoRAX(op, isShort: width == 2)
             write(width, op.dst, .rax)
         }
 
         /// RAX = the address.
-        mutating func addressIntoRAX(_ op: MicroOp) {
-            let isShort = op.imm & Address.truncate32 != 0
+        mutating func addressIntoRAX(_ op: MicroOp, isShort: Bool = false) {
+            let isShort = isShort || op.imm & Address.truncate32 != 0
             if op.a == Slot.zero, op.b == Slot.zero {
                 let value = UInt64(bitPattern: Int64(Int32(truncatingIfNeeded: op.imm)))
                 return asm.movImmediate(.rax, isShort ? value & 0xFFFF_FFFF : value)
@@ -347,7 +339,9 @@
                 } else {
                     asm.zeroExtend(from: from, register, hostAddress)
                 }
-                if target.isMemory { asm.store(to == 2 ? 3 : to, target, .rax) }
+                if target.isMemory {
+                    if to >= 2 { storeRAX(op.dst) } else { asm.store(to, target, .rax) }
+                }
             }
             slowPath(miss, before: before)
         }
@@ -394,6 +388,32 @@
 
         // MARK: Leaving the block
 
+        private mutating func jumpIf(_ op: MicroOp) {
+            if loop == nil { flushVectors() } else { flushX87Note() }
+            // A loop that begins by writing the flags needs them only when it stops between two rounds.
+            let isLazy = loop != nil && isDeadAtEntry && flags == .host && producer == current - 1 && comparedOperands() != nil
+            if !isLazy { saveFlags() }
+            let condition = condition(op.b)
+            if loop == nil, isNear(op.imm) {
+                exits[exitCount] = Exit(place: asm.jump(if: condition), target: op.imm, isPatchable: true)
+                exitCount += 1
+                return leaveBlock(to: block.pointee.endPC)
+            }
+            let taken = asm.jump(if: condition)
+            if isLazy { storeHostFlags() }
+            storeVectors(vectorsChanged)
+            leaveBlock(to: block.pointee.endPC)
+            asm.bind(taken)
+            if let loop { closeLoop(loop, producer: isLazy ? producer : -1) } else { leaveBlock(to: op.imm) }
+        }
+
+        /// A jump there may be patched to go there directly.
+        private func isNear(_ target: UInt64) -> Bool {
+            let linear = block.pointee.linear
+            let targetLinear = linear &+ (target &- block.pointee.pc)
+            return (targetLinear ^ linear) >> 12 == 0 && block.pointee.secondPage < 0 && block.pointee.page >= 0
+        }
+
         private mutating func branch(on condition: HostCondition, _ op: MicroOp) {
             flushVectors()
             clobberFlags()
@@ -413,10 +433,7 @@
         /// To a known PC. Within the page the jump is patched to go there directly: blocks of one page are forgotten
         /// together. Elsewhere it asks the table of entries.
         mutating func leaveBlock(to target: UInt64) {
-            let linear = block.pointee.linear
-            let targetLinear = linear &+ (target &- block.pointee.pc)
-            let isNear = (targetLinear ^ linear) >> 12 == 0 && block.pointee.secondPage < 0 && block.pointee.page >= 0
-            if isNear {
+            if isNear(target) {
                 exits[exitCount] = Exit(place: asm.jump(), target: target, isPatchable: true)
             } else {
                 let entry = layout.entries + Int32(EntryTable.index(target, block.pointee.mode)) * 16
@@ -431,7 +448,7 @@
         private mutating func jumpIndirect(_ op: MicroOp) {
             flushVectors()
             clobberFlags()
-            asm.mov(3, .rax, source(op.a))
+            moveIntoRAX(3, source(op.a))
             let (first, mask) = EntryTable.part(block.pointee.mode)
             let entries = layout.entries + Int32(first) * 16
             asm.mov(3, .rcx, .rax)

@@ -21,23 +21,7 @@
         /// Whether the flags of micro-op `producer` can be computed from its operands or its result as long as they are needed:
         /// from the present micro-op until one writes all flags again, with nothing but moves and accesses to memory between.
         private func canRecompute() -> Bool {
-            let op = ops[producer]
-            var second = op.b
-            let first: UInt16
-            switch op.opcode {
-            case .cmp8 ... .cmp64, .test8 ... .test64: first = op.a
-            case .cmpI8 ... .cmpI64, .testI8 ... .testI64: (first, second) = (op.a, op.a)
-            case .addF8 ... .addF64, .subF8 ... .subF64:
-                guard op.dst == op.a, op.dst != op.b else { return false }
-                first = op.dst
-            case .addFI8 ... .addFI64, .subFI8 ... .subFI64:
-                guard op.dst == op.a, op.opcode.width < 3 || Self.fits32(op.imm) else { return false }
-                (first, second) = (op.dst, op.dst)
-            case .andF8 ... .xorFI64: (first, second) = (op.dst, op.dst)
-            default: return false
-            }
-            // General registers, from their first byte on.
-            guard first < 128, first & 7 == 0, second < 128, second & 7 == 0 else { return false }
+            guard let (first, second) = comparedOperands() else { return false }
             func changes(_ op: MicroOp) -> Bool { op.dst & ~7 == first || op.dst & ~7 == second }
             for index in producer + 1 ..< current where ops[index].opcode != .exitIf {
                 if !Self.isStore(ops[index].opcode), changes(ops[index]) { return false }
@@ -47,7 +31,9 @@
                 let op = ops[index]
                 switch op.opcode.flagUse {
                 case .writesAll: return true
-                case .reads, .passes: return false
+                case .reads: return false
+                // What goes on to nobody needs nothing.
+                case .passes: return deadAfter[index]
                 case .none: if changes(op) { isChanged = true }
                 case .barrier:
                     guard Self.isAccess(op.opcode), !isChanged else { return false }
@@ -55,6 +41,29 @@
                 }
             }
             return false
+        }
+
+        /// The slots by which the flags of micro-op `producer` can be computed once more, as long as they do not change. Nil:
+        /// they cannot be.
+        func comparedOperands() -> (UInt16, UInt16)? {
+            guard producer >= 0 else { return nil }
+            let op = ops[producer]
+            var second = op.b
+            let first: UInt16
+            switch op.opcode {
+            case .cmp8 ... .cmp64, .test8 ... .test64: first = op.a
+            case .cmpI8 ... .cmpI64, .testI8 ... .testI64: (first, second) = (op.a, op.a)
+            case .addF8 ... .addF64, .subF8 ... .subF64:
+                guard op.dst == op.a, op.dst != op.b else { return nil }
+                first = op.dst
+            case .addFI8 ... .addFI64, .subFI8 ... .subFI64:
+                guard op.dst == op.a, op.opcode.width < 3 || Self.fits32(op.imm) else { return nil }
+                (first, second) = (op.dst, op.dst)
+            case .andF8 ... .xorFI64: (first, second) = (op.dst, op.dst)
+            default: return nil
+            }
+            // General registers, from their first byte on.
+            return first < 128 && first & 7 == 0 && second < 128 && second & 7 == 0 ? (first, second) : nil
         }
 
         private static func isStore(_ opcode: Opcode) -> Bool { opcode >= .st8 && opcode <= .st64 || opcode == .st128 }

@@ -4,7 +4,10 @@
         /// Makes `hostAddress` the place of the access, in which RCX and perhaps RAX take part. The jump is taken when the TLB
         /// does not know; there is none when an earlier access of the group has found out. Flags must be saved; uses RDX.
         mutating func lookUp(_ op: MicroOp, bytes: Int32, isWrite: Bool) -> UnsafeMutablePointer<UInt8>? {
-            if version == .separate { lookUps[current] = asm.cursor }
+            if version == .separate {
+                lookUps[current] = asm.cursor
+                forgetRAX()
+            }
             hostAddress = .mem(.rax, 0, index: .rcx)
             lastLookUp = nil
             let number = Int(groups.groupOf[current])

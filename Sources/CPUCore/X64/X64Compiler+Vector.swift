@@ -129,13 +129,15 @@
             loop = Loop(top: asm.cursor, inHost: vectorsInHost, changed: vectorsChanged)
         }
 
-        /// Back to the loop's beginning, unless the horizon is too near. Flags and other vectors are saved.
-        mutating func closeLoop(_ loop: Loop) {
+        /// Back to the loop's beginning, unless the horizon is too near. Other vectors are saved, and so are flags, unless
+        /// they are those of the micro-op `producer`.
+        mutating func closeLoop(_ loop: Loop, producer: Int) {
             loadVectors(loop.inHost & ~vectorsInHost)
             asm.arithmetic(.sub, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
             asm.jump(if: .ns, to: loop.top)
             storeVectors(loop.changed)
             asm.arithmetic(.add, 3, .reg(X64Layout.budget), immediate: UInt64(block.pointee.count))
+            if producer >= 0 { recompute(ops[producer]) }
             storeConstant(layout.pc, block.pointee.pc)
             exit(.horizon)
         }

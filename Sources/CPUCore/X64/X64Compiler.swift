@@ -34,12 +34,17 @@
         /// The temporary that is in RSI, as offset; `noTemp` for none.
         var tempSlot = Self.noTemp
         static let noTemp = UInt16.max
+        /// RAX has what has just been stored to this slot of the state, as long as nothing is emitted behind `rememberedAt`.
+        private var rememberedSlot = Self.noTemp
+        private var rememberedAt: UnsafeMutablePointer<UInt8>?
 
         var block: UnsafeMutablePointer<Block>
         var ops: UnsafeMutablePointer<MicroOp>
         var current = 0
         /// By micro-op: nothing looks at the flags any more before they are written again.
         let deadAfter: UnsafeMutablePointer<Bool>
+        /// The same of the flags that the block begins with.
+        var isDeadAtEntry = false
 
         /// A block that jumps to its own beginning: where the loop begins, and the vector registers that are in the host's,
         /// and changed, whenever it gets there. Nil: no such block.
@@ -58,6 +63,8 @@
             /// Temporary in RSI before and after.
             var before: UInt16
             var after: UInt16
+            /// The slot whose value RAX has afterwards; `noTemp` for none.
+            var remembered: UInt16
             /// Vector registers that go to the state before, and come from there afterwards; one of which only the low
             /// half does, and the upper becomes 0 (-1: none).
             var changed: UInt16
@@ -203,6 +210,7 @@
             exitCount = 0
             sideExitCount = 0
             producer = -1
+            rememberedAt = nil
             findDeadFlags()
             let address = UInt64(UInt(bitPattern: block))
             asm.cursor = cold
@@ -306,7 +314,7 @@
             }
         }
 
-        private func findDeadFlags() {
+        private mutating func findDeadFlags() {
             var isDead = false
             var index = Int(block.pointee.opCount) - 1
             while index >= 0 {
@@ -318,6 +326,7 @@
                 }
                 index -= 1
             }
+            isDeadAtEntry = isDead
         }
 
         private mutating func emitSlowPaths() {
@@ -336,6 +345,7 @@
                 loadVectors(path.inHost)
                 if path.narrow >= 0 { clearUpperHalf(Int(path.narrow)) }
                 if path.after != Self.noTemp { asm.mov(3, X64Layout.temporary, state(path.after)) }
+                if path.remembered != Self.noTemp { asm.mov(3, .rax, state(path.remembered)) }
                 asm.jump(to: path.back)
             }
         }
@@ -422,7 +432,7 @@
             }
             slowPaths[slowCount] = SlowPath(
                 place: place, back: asm.cursor, op: Int32(current), before: before, after: tempSlot,
-                changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady,
+                remembered: rememberedAt == asm.cursor ? rememberedSlot : Self.noTemp, changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady,
                 isX87Ready: isX87Ready, note: x87Note,
                 producer: flags == .recomputable ? Int32(producer) : -1,
                 lookUp: lastLookUp?.miss == place && lastLookUp?.isGuess == true ? lastLookUp : nil)
@@ -455,8 +465,23 @@
                 return state(offset)
             }
             if Self.isTemp(offset), offset & 7 != 0 { spillTemp() }
+            if offset == rememberedSlot, asm.cursor == rememberedAt { return .reg(.rax) }
             return place(offset)
         }
+
+        /// RAX = an operand that `source` has given.
+        mutating func moveIntoRAX(_ width: Int, _ operand: HostOperand) {
+            if operand.isMemory || operand.register != .rax { asm.mov(width, .rax, operand) }
+        }
+
+        /// All 64 bits of RAX go to a slot in the state.
+        mutating func storeRAX(_ offset: UInt16) {
+            asm.store(3, state(offset), .rax)
+            rememberedSlot = offset
+            rememberedAt = asm.cursor
+        }
+        /// The next instruction may be reached by a jump.
+        mutating func forgetRAX() { rememberedAt = nil }
 
         /// The guest register goes to the state: its bytes are picked there, without touching flags.
         private mutating func storeRegister(_ offset: UInt16) {
@@ -488,7 +513,8 @@
             return scratch
         }
 
-        /// Writes the low bits of `register` to a slot, by the rule of partial writes. Leaves flags alone.
+        /// Writes the low bits of `register` to a slot, by the rule of partial writes. Leaves flags alone. With a width of
+        /// 32 bits the register's upper half must be 0.
         mutating func write(_ width: Int, _ offset: UInt16, _ register: HostRegister) {
             if Self.isHighByte(offset) {
                 storeRegister(offset)
@@ -499,14 +525,12 @@
             }
             let target = destination(offset)
             if target.isMemory {
-                if width == 2 {
-                    // The upper half becomes zero.
-                    asm.mov(2, register, register)
-                    asm.store(3, target, register)
+                if width >= 2, register == .rax {
+                    storeRAX(offset)
                 } else {
-                    asm.store(width, target, register)
+                    asm.store(width == 2 ? 3 : width, target, register)
                 }
-            } else if target.register != register || width == 2 {
+            } else if target.register != register {
                 asm.mov(width, target.register, register)
             }
         }
