@@ -12,6 +12,12 @@ package struct EngineMemory {
     /// beginning.
     package let sites: UnsafeMutablePointer<UInt32>
     package static let siteCount = 1 << 20
+    /// How often that was another entry: when for the last time (position, low 32 bits), and how often soon after that.
+    package struct SiteMisses {
+        package var last: UInt32 = 0
+        package var count: UInt32 = 0
+    }
+    package let siteMisses: UnsafeMutablePointer<SiteMisses>
     private let size: Int
 
     /// - Parameter stateSize: bytes.
@@ -19,7 +25,8 @@ package struct EngineMemory {
         let stateBytes = (stateSize + 4095) & ~4095
         let tlbBytes = TLB.count * MemoryLayout<TLBEntry>.stride
         let entryBytes = EntryTable.count * MemoryLayout<EntryTable.Entry>.stride
-        size = stateBytes + 2 * tlbBytes + entryBytes + Self.siteCount * MemoryLayout<UInt32>.stride
+        let siteBytes = Self.siteCount * MemoryLayout<UInt32>.stride
+        size = stateBytes + 2 * tlbBytes + entryBytes + siteBytes + Self.siteCount * MemoryLayout<SiteMisses>.stride
         guard let base = LargeMemory.map((size + 4095) & ~4095, isDense: true) else {
             preconditionFailure("no address space for the processor's state")
         }
@@ -29,7 +36,9 @@ package struct EngineMemory {
         entries = (base + stateBytes + 2 * tlbBytes).bindMemory(to: EntryTable.Entry.self, capacity: EntryTable.count)
         entries.initialize(repeating: EntryTable.Entry(), count: EntryTable.count)
         // Zeroes, from the host.
-        sites = (base + stateBytes + 2 * tlbBytes + entryBytes).bindMemory(to: UInt32.self, capacity: Self.siteCount)
+        let behind = base + stateBytes + 2 * tlbBytes + entryBytes
+        sites = behind.bindMemory(to: UInt32.self, capacity: Self.siteCount)
+        siteMisses = (behind + siteBytes).bindMemory(to: SiteMisses.self, capacity: Self.siteCount)
     }
 
     package func deallocate() {

@@ -89,8 +89,9 @@
             var site: Int32
             var tags: Int32
             var bytes: Int32
-            /// That was a guess: the right entry may know.
-            var isGuess: Bool
+            /// That was a guess, which begins here: the right entry may know.
+            var guess: UnsafeMutablePointer<UInt8>?
+            var isGroup: Bool
         }
         /// The look-up that has just been emitted.
         var lastLookUp: LookUp?
@@ -435,7 +436,7 @@
                 remembered: rememberedAt == asm.cursor ? rememberedSlot : Self.noTemp, changed: changed ?? vectorsChanged, inHost: vectorsInHost, narrow: narrow, isFloatReady: isFloatReady,
                 isX87Ready: isX87Ready, note: x87Note,
                 producer: flags == .recomputable ? Int32(producer) : -1,
-                lookUp: lastLookUp?.miss == place && lastLookUp?.isGuess == true ? lastLookUp : nil)
+                lookUp: lastLookUp?.miss == place && lastLookUp?.guess != nil ? lastLookUp : nil)
             slowCount += 1
         }
 

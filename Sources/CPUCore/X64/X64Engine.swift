@@ -83,6 +83,7 @@
             blocks.onFlush = { [unowned self] in
                 hot = self.code.writable + ((stubs.size + 63) & ~63)
                 cold = self.code.writable + Self.coldOffset
+                memory.siteMisses.update(repeating: EngineMemory.SiteMisses(), count: compiler.siteCount)
                 compiler.siteCount = 0
             }
         }

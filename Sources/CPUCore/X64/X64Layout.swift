@@ -41,11 +41,12 @@
         let cleanEnvironment: Int32
         let blockCount: Int32
         let blockOps: Int32
-        /// From RBP to the TLBs, the table of entries, the sites.
+        /// From RBP to the TLBs, the table of entries, the sites and what they miss.
         let supervisorTLB: Int32
         let userTLB: Int32
         let entries: Int32
         let sites: Int32
+        let siteMisses: Int32
 
         init(memory: EngineMemory, vectors: VectorSlots) {
             func field(_ path: PartialKeyPath<CoreState>) -> Int32 {
@@ -79,6 +80,7 @@
             userTLB = distance(UnsafeMutableRawPointer(memory.userTLB.entries))
             entries = distance(UnsafeMutableRawPointer(memory.entries))
             sites = distance(UnsafeMutableRawPointer(memory.sites))
+            siteMisses = distance(UnsafeMutableRawPointer(memory.siteMisses))
         }
     }
 

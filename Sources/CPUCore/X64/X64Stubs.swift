@@ -10,6 +10,8 @@
         let callHelper: UnsafeMutablePointer<UInt8>
         /// The same for a helper that reads or writes general registers.
         let callWithRegisters: UnsafeMutablePointer<UInt8>
+        /// RDX: where a look-up guesses, in writable memory; it will look up its entry instead. Changes only flags.
+        let stopGuessing: UnsafeMutablePointer<UInt8>
         /// Lets the host's MXCSR serve the guest, if the guest's control bits are the usual ones. Uses RAX.
         let activateFloat: UnsafeMutablePointer<UInt8>
         /// Makes the host's x87 unit the guest's, if all exceptions are masked and none waits. Uses RAX and RCX.
@@ -100,6 +102,9 @@
             for register in Self.saved.reversed() { asm.pop(register) }
             asm.ret()
 
+            stopGuessing = asm.cursor
+            Self.stopGuessing(&asm)
+
             activateFloat = asm.cursor
             asm.mov(2, .rax, field(layout.mxcsr))
             asm.arithmetic(.and, 2, .reg(.rax), immediate: 0xFFC0)
@@ -166,6 +171,26 @@
             callWithRegisters = asm.cursor
             helperCall(&asm) { _ in true }
             size = asm.cursor - code.writable
+        }
+
+        private static func stopGuessing(_ asm: inout X64Assembler) {
+            let bytes = UnsafeMutablePointer<UInt8>.allocate(capacity: 16)
+            defer { bytes.deallocate() }
+            var piece = X64Assembler(cursor: bytes)
+            piece.entryIntoRCX()
+            precondition(piece.cursor - bytes == X64Assembler.guessBytes)
+            let raw = UnsafeRawPointer(bytes)
+            for register in [HostRegister.rax, .rbx, .rcx] { asm.push(register) }
+            asm.movImmediate(.rcx, raw.loadUnaligned(as: UInt64.self))
+            asm.store(3, .mem(.rdx, 0), .rcx)
+            asm.movImmediate(.rcx, UInt64(raw.loadUnaligned(fromByteOffset: 7, as: UInt32.self)))
+            asm.store(2, .mem(.rdx, 7), .rcx)
+            // CPUID: what has been fetched ahead is fetched again (SDM volume 3, 9.1.3).
+            asm.movImmediate(.rax, 0)
+            asm.byte(0x0F)
+            asm.byte(0xA2)
+            for register in [HostRegister.rcx, .rbx, .rax] { asm.pop(register) }
+            asm.ret()
         }
 
         // MARK: x87
