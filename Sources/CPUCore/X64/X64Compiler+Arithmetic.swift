@@ -256,6 +256,19 @@
             write(width, op.dst, .rdx)
         }
 
+        /// SHLD, SHRD: dst and a shifted by the count at slot imm, where nobody looks at the flags.
+        mutating func doubleShift(_ opcode: UInt32, _ op: MicroOp) {
+            let width = op.opcode.width
+            if width < 2 || !deadAfter[current] { return runOp() }
+            flags = .memory
+            asm.mov(width, .rdx, source(op.dst))
+            asm.mov(width, .rax, source(op.a))
+            asm.mov(0, .rcx, source(UInt16(truncatingIfNeeded: op.imm)))
+            asm.instruction(opcode, width, HostRegister.rax.rawValue, .reg(.rdx))
+            // With a count of 0 a 32-bit destination is zero-extended all the same.
+            write(width, op.dst, .rdx)
+        }
+
         /// RCX = the two top bits of RDX differ.
         private mutating func topBitsDiffer(_ width: Int) {
             asm.lea(3, .rcx, .mem(.rdx, 0, index: .rdx))

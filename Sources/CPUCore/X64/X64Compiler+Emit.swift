@@ -60,6 +60,8 @@
             case .sarF8: shiftVariable(.sar, op)
             case .rolF8: shiftVariable(.rol, op)
             case .rorF8: shiftVariable(.ror, op)
+            case .shldF8: doubleShift(0x0FA5, op)
+            case .shrdF8: doubleShift(0x0FAD, op)
             case .mulUF8: multiplyWide(op, isSigned: false)
             case .mulSF8: multiplyWide(op, isSigned: true)
             case .imulF8: multiplyLow(op)

@@ -55,6 +55,16 @@ package final class X86CPU {
     /// tables, the linear address that its first entry maps plus the logarithm of the bytes that each maps, or `manyBases`.
     let writableSince: UnsafeMutablePointer<UInt64>
     let tableBase: UnsafeMutablePointer<UInt64>
+    /// Where pages of code have been found, by their linear page number.
+    private struct CodePage {
+        /// The linear address of the page; bit 0: for user code.
+        var key = UInt64.max
+        /// `tlbChanges` when it was found: it is right as long as that stays.
+        var changes: UInt64 = 0
+        var page: Int32 = 0
+    }
+    private let codePages: UnsafeMutablePointer<CodePage>
+    private static let codePageCount = 256
     /// A supervisor's block in the lower half of the address space may be in the jump cache.
     var supervisorRunsLow = false
     /// Bits 3...0 of DR6 for the #DB being delivered.
@@ -98,6 +108,8 @@ package final class X86CPU {
                 }),
             helpers: helpers, jumpCache: blocks.jumpCache)
         codeBuffer = .allocate(capacity: 16)
+        codePages = .allocate(capacity: Self.codePageCount)
+        codePages.initialize(repeating: CodePage(), count: Self.codePageCount)
         #if arch(x86_64)
             generator =
                 engine != .x64
@@ -121,6 +133,7 @@ package final class X86CPU {
         lightHelpers.deallocate()
         hostVectors.deallocate()
         codeBuffer.deallocate()
+        codePages.deallocate()
         writableSince.deallocate()
         tableBase.deallocate()
         activity.deallocate()
@@ -367,9 +380,18 @@ package final class X86CPU {
             _ = state.pointee.raise(.generalProtection, error: 0)
             return nil
         }
-        let access: Access = state.pointee.cpl == 3 ? [.user, .execute] : .execute
-        guard let translation = translate(linear, access) else { return nil }
-        return ram.offset(of: translation.physical).map { Int32($0 >> 12) } ?? -1
+        let isUser = state.pointee.cpl == 3
+        let key = linear & ~0xFFF | (isUser ? 1 : 0)
+        let known = codePages + Int(linear >> 12 & UInt64(Self.codePageCount - 1))
+        if known.pointee.key == key, known.pointee.changes == tlbChanges { return known.pointee.page }
+        guard let translation = translate(linear, isUser ? [.user, .execute] : .execute) else { return nil }
+        guard let offset = ram.offset(of: translation.physical) else { return -1 }
+        let page = Int32(truncatingIfNeeded: offset >> 12)
+        // Without paging nothing counts what changes, and below 1 MiB memory is switched.
+        if state.pointee.cr0 & CR0.pg != 0, translation.physical >= 1 << 20 {
+            known.pointee = CodePage(key: key, changes: tlbChanges, page: page)
+        }
+        return page
     }
 
     private func findOrTranslate(_ mode: ModeBits) -> UnsafeMutablePointer<Block>? {
