@@ -114,6 +114,34 @@ struct NetworkTests {
         #expect(boundary == "devices" || size < file.count * 11 / 10, "\(size) bytes")
     }
 
+    private static let hostHasIPv6: Bool = {
+        guard let server = try? HTTPServer([], isIPv6: true) else { return false }
+        server.close()
+        return true
+    }()
+
+    /// An address of the guest's own making from the router's advertisement, and a download; then the same from the recording.
+    @Test(
+        .enabled(if: guestIsHere && hasUserNetwork && hostHasIPv6, "no guest, no --net user, or a host without IPv6"),
+        arguments: ["inputs", "devices"])
+    func anIPv6Download(boundary: String) throws {
+        let scratch = try Scratch()
+        let file = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* $0 >> 7) }
+        let server = try HTTPServer(file, isIPv6: true)
+        defer { server.close() }
+        let recording = scratch.path("net.emurec")
+        let (process, output, errors) = try Program.start(
+            guest(["--boundary=\(boundary)", "--record", recording, "--net", "user"], append: "router=\(server.port)"))
+        let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        let messages = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(said.contains("address fec0::5054:ff:fe"), "\(said)\(messages)")
+        #expect(said.contains("3 packets received"), "\(said)")
+        #expect(said.contains(try Program.digest(scratch.write("file", file))), "\(said)")
+        let verify = try Program.run("verify", recording)
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
+    }
+
     @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"])
     func aCaptureIsTraffic(boundary: String) throws {
         let scratch = try Scratch()
