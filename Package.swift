@@ -24,7 +24,7 @@ let package = Package(
         .trait(name: "Pcap", description: "--net pcap:…, interfaces of the host, by libpcap"),
         .trait(name: "USB", description: "--usb host:…, USB devices of the host, by libusb"),
         .trait(name: "NBD", description: "--disk …,format=qcow2 and other formats of QEMU, by libnbd and a qemu-nbd"),
-        .trait(name: "SDL", description: "--display sdl, a window, by SDL 2"),
+        .trait(name: "SDL", description: "--display sdl, a window, --audio sdl and --microphone sdl, by SDL 2"),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -57,6 +57,7 @@ let package = Package(
                 .target(name: "CPcap", condition: .when(traits: ["Pcap"])),
                 .target(name: "CUSB", condition: .when(traits: ["USB"])),
                 .target(name: "CNBD", condition: .when(traits: ["NBD"])),
+                .target(name: "CSDL", condition: .when(traits: ["SDL"])),
             ],
             swiftSettings: common),
         .target(

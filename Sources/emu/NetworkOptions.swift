@@ -8,7 +8,7 @@ import Replay
 /// Options of `run` about network cards.
 struct NetworkOptions: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…][,tftp=DIRECTORY][,bootfile=NAME] (NAT, DHCP, DNS, TFTP; in builds with --traits Slirp), pcap:INTERFACE[,filter=EXPRESSION][,promisc=off] (an interface of the host; in builds with --traits Pcap), tap:NAME (a tap of the host), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio, ,model=e1000 or ,model=rtl8139; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
+        "A network card, and what its cable leads to: user[,hostfwd=tcp:[ADDRESS]:PORT-[ADDRESS]:PORT…][,tftp=DIRECTORY][,bootfile=NAME][,ipv6=off] (NAT, DHCP, DNS, TFTP; in builds with --traits Slirp), pcap:INTERFACE[,filter=EXPRESSION][,promisc=off] (an interface of the host; in builds with --traits Pcap), tap:NAME (a tap of the host), pcapfile:PATH[,start=SECONDS] (a capture's frames), none (not plugged in). More: ,model=virtio, ,model=e1000 or ,model=rtl8139; ,mac=ADDRESS; ,dump=FILE (a pcapng file of what passes). Up to four times.",
         valueName: "backend"))
     var net: [NetworkOption] = []
 
@@ -64,6 +64,7 @@ struct NetworkOption: ExpressibleByArgument, Equatable {
                 user.forwards.append(forward)
             case "tftp" where parts[0] == "user" && !value.isEmpty: user.directory = value
             case "bootfile" where parts[0] == "user" && !value.isEmpty: user.bootFile = value
+            case "ipv6" where parts[0] == "user" && (value == "on" || value == "off"): user.hasIPv6 = value == "on"
             case "filter" where parts[0].hasPrefix("pcap:"): filter = value
             case "promisc" where parts[0].hasPrefix("pcap:") && (value == "on" || value == "off"): isPromiscuous = value == "on"
             case "start" where parts[0].hasPrefix("pcapfile:"):

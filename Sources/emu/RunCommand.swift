@@ -166,7 +166,7 @@ struct RunCommand: ParsableCommand {
             configuration: configuration, image: image,
             media: configuration.boundary == .inputs ? setup.media : [], door: door, engine: engine.engine)
         let connections = try NetworkConnections(network.net, live)
-        let speaker = try SoundConnection(sound, live)
+        let speaker = try SoundConnection(sound, live, hasWindow: display == .sdl)
         if let recorder, configuration.boundary == .devices { speaker.note(in: recorder) }
         if let recorder, configuration.boundary == .devices { connections.note(in: recorder) }
         if let recorder, let board = plane?.board {

@@ -7,9 +7,9 @@ import Synchronization
 
 /// Options of `run` about sound.
 struct SoundOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("A sound card (AC '97, or what --device hda or --usb audio says), and where its sound goes: wav:FILE or none.", valueName: "backend"))
+    @Option(help: ArgumentHelp("A sound card (AC '97, or what --device hda or --usb audio says), and where its sound goes: wav:FILE, sdl (the host's sound card; in builds with --traits SDL) or none.", valueName: "backend"))
     var audio: AudioOption?
-    @Option(help: ArgumentHelp("What the sound card records: wav:FILE, from its start whenever the guest begins to record.", valueName: "backend"))
+    @Option(help: ArgumentHelp("What the sound card records: wav:FILE, from its start whenever the guest begins to record, or sdl (the host's microphone; in builds with --traits SDL).", valueName: "backend"))
     var microphone: AudioOption?
 
     /// The machine has a sound card.
@@ -19,10 +19,13 @@ struct SoundOptions: ParsableArguments {
 enum AudioOption: ExpressibleByArgument, Equatable {
     case none
     case wav(String)
+    case sdl
 
     init?(argument: String) {
         if argument == "none" {
             self = .none
+        } else if argument == "sdl" {
+            self = .sdl
         } else {
             guard argument.hasPrefix("wav:"), argument.utf8.count > 4 else { return nil }
             self = .wav(String(argument.dropFirst(4)))
@@ -30,22 +33,44 @@ enum AudioOption: ExpressibleByArgument, Equatable {
     }
 }
 
-/// Files at the ends of the sound card's cables.
+/// What is at the ends of the sound card's cables.
 final class SoundConnection: HostSink {
-    private let output: WAVWriter?
-    private let input: WAVFile?
+    private enum Microphone {
+        case none
+        case file(WAVFile)
+        #if SDL
+        case card(SDLMicrophone)
+        #endif
+    }
+    private let output: (any SoundOutput)?
+    private let input: Microphone
     private let live: LiveBoundary
     /// Counts recordings: what feeds an older one ends.
     private let recording = Mutex(0)
     private static let source = Channel.audio.rawValue
 
-    init(_ options: SoundOptions, _ live: LiveBoundary) throws {
+    /// - Parameter hasWindow: the screen is in a window of SDL's.
+    init(_ options: SoundOptions, _ live: LiveBoundary, hasWindow: Bool) throws {
         self.live = live
-        if case .wav(let path) = options.audio { output = try WAVWriter(path: path) } else { output = nil }
-        if case .wav(let path) = options.microphone {
-            input = try WAVFile(path: path, option: "--microphone wav:")
-        } else {
-            input = nil
+        switch options.audio {
+        case .wav(let path): output = try WAVWriter(path: path)
+        case .sdl:
+            #if SDL
+            output = try SDLPlayer(hasWindow: hasWindow) { Message.say($0) }
+            #else
+            throw UserError("--audio sdl: this program was built without it: swift build --traits SDL (needs libsdl2-dev)")
+            #endif
+        case .some(.none), nil: output = nil
+        }
+        switch options.microphone {
+        case .wav(let path): input = .file(try WAVFile(path: path, option: "--microphone wav:"))
+        case .sdl:
+            #if SDL
+            input = .card(try SDLMicrophone(hasWindow: hasWindow) { Message.say($0) })
+            #else
+            throw UserError("--microphone sdl: this program was built without it: swift build --traits SDL (needs libsdl2-dev)")
+            #endif
+        case .some(.none), nil: input = .none
         }
         live.register(source: Self.source, name: Channel.audio.name, sink: self)
     }
@@ -65,15 +90,37 @@ final class SoundConnection: HostSink {
     func send(_ bytes: [UInt8]) {
         guard let rate = SoundMessage.rate(bytes) else { return }
         switch bytes[0] {
-        case 1: output?.append(bytes[5...], rate: rate)
+        case 1: output?.play(bytes[5...], rate: rate)
         case 2: feed(rate)
-        default: recording.withLock { $0 += 1 }
+        default: stop()
+        }
+    }
+
+    private func stop() {
+        recording.withLock { $0 += 1 }
+        #if SDL
+        if case .card(let microphone) = input { microphone.stop() }
+        #endif
+    }
+
+    private func feed(_ rate: UInt32) {
+        switch input {
+        case .none: break
+        case .file(let file): feed(file, rate)
+        #if SDL
+        case .card(let microphone):
+            // What the microphone hears is input at the moment at which the host has it.
+            let lead = Mutex(MicrophoneLead(rate: rate, now: live.virtualTime))
+            microphone.start(rate: rate) { [live] frames in
+                let now = live.virtualTime
+                if lead.withLock({ $0.accepts(frames.count / 4, now: now) }) { live.push(source: Self.source, bytes: Array(frames)) }
+            }
+        #endif
         }
     }
 
     /// Gives the file in pieces of 10 ms, three of them in advance.
-    private func feed(_ rate: UInt32) {
-        guard let input else { return }
+    private func feed(_ input: WAVFile, _ rate: UInt32) {
         let mine = recording.withLock { recording -> Int in
             recording += 1
             return recording
@@ -106,6 +153,9 @@ final class SoundConnection: HostSink {
 
     /// After the run.
     func finish() throws {
+        #if SDL
+        if case .card(let microphone) = input { microphone.finish() }
+        #endif
         if let output, !output.finish() { throw UserError("--audio wav: the file cannot be written") }
     }
 }

@@ -88,6 +88,13 @@ struct CommandTests {
         expectError(try Program.run("--kernel", kernel, "--script", script), "script", "2")
         let truncated = try scratch.write("half.elf", Array(MultibootKernel.bytes(says: "x").prefix(90)))
         expectError(try Program.run("--kernel", truncated), "half.elf")
+        expectError(try Program.run("--kernel", kernel, "--audio", "loud"), "audio")
+        expectError(try Program.run("--kernel", kernel, "--microphone", "wav:\(foreign)"), "foreign", "no WAV file")
+        #if !SDL
+        for option in ["--audio", "--microphone"] {
+            expectError(try Program.run("--kernel", kernel, option, "sdl"), "\(option) sdl", "--traits SDL")
+        }
+        #endif
     }
 
     @Test func damagedRecordings() throws {

@@ -7,19 +7,15 @@ final class HTTPServer: Sendable {
     let port: UInt16
     private let listener: Int32
 
-    init(_ file: [UInt8]) throws {
-        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        inet_pton(AF_INET, "127.0.0.1", &address.sin_addr)
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let code = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { place in
-                bind(listener, place, length) == 0 && listen(listener, 4) == 0 ? getsockname(listener, place, &length) : -1
-            }
+    /// - Parameter isIPv6: at ::1, where the host has that.
+    init(_ file: [UInt8], isIPv6: Bool = false) throws {
+        let listener = socket(isIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let found = isIPv6 ? Self.listenIPv6(listener) : Self.listenIPv4(listener)
+        guard let found else {
+            Glibc.close(listener)
+            throw POSIXError(.EADDRNOTAVAIL)
         }
-        guard code == 0 else { throw POSIXError(.EADDRNOTAVAIL) }
-        port = UInt16(bigEndian: address.sin_port)
+        port = found
         self.listener = listener
         Thread.detachNewThread {
             while true {
@@ -37,6 +33,28 @@ final class HTTPServer: Sendable {
                     done += count
                 }
                 Glibc.close(peer)
+            }
+        }
+    }
+
+    private static func listenIPv4(_ listener: Int32) -> UInt16? {
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        inet_pton(AF_INET, "127.0.0.1", &address.sin_addr)
+        return listenAt(listener, &address) ? UInt16(bigEndian: address.sin_port) : nil
+    }
+    private static func listenIPv6(_ listener: Int32) -> UInt16? {
+        var address = sockaddr_in6()
+        address.sin6_family = sa_family_t(AF_INET6)
+        inet_pton(AF_INET6, "::1", &address.sin6_addr)
+        return listenAt(listener, &address) ? UInt16(bigEndian: address.sin6_port) : nil
+    }
+    /// `address` has the port afterwards.
+    private static func listenAt<Address>(_ listener: Int32, _ address: inout Address) -> Bool {
+        var length = socklen_t(MemoryLayout<Address>.size)
+        return withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { place in
+                bind(listener, place, length) == 0 && listen(listener, 4) == 0 && getsockname(listener, place, &length) == 0
             }
         }
     }

@@ -114,6 +114,34 @@ struct NetworkTests {
         #expect(boundary == "devices" || size < file.count * 11 / 10, "\(size) bytes")
     }
 
+    private static let hostHasIPv6: Bool = {
+        guard let server = try? HTTPServer([], isIPv6: true) else { return false }
+        server.close()
+        return true
+    }()
+
+    /// An address of the guest's own making from the router's advertisement, and a download; then the same from the recording.
+    @Test(
+        .enabled(if: guestIsHere && hasUserNetwork && hostHasIPv6, "no guest, no --net user, or a host without IPv6"),
+        arguments: ["inputs", "devices"])
+    func anIPv6Download(boundary: String) throws {
+        let scratch = try Scratch()
+        let file = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* $0 >> 7) }
+        let server = try HTTPServer(file, isIPv6: true)
+        defer { server.close() }
+        let recording = scratch.path("net.emurec")
+        let (process, output, errors) = try Program.start(
+            guest(["--boundary=\(boundary)", "--record", recording, "--net", "user"], append: "router=\(server.port)"))
+        let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        let messages = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(said.contains("address fec0::5054:ff:fe"), "\(said)\(messages)")
+        #expect(said.contains("3 packets received"), "\(said)")
+        #expect(said.contains(try Program.digest(scratch.write("file", file))), "\(said)")
+        let verify = try Program.run("verify", recording)
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
+    }
+
     @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"), arguments: ["inputs", "devices"])
     func aCaptureIsTraffic(boundary: String) throws {
         let scratch = try Scratch()
@@ -124,6 +152,17 @@ struct NetworkTests {
             let frame = [UInt8](repeating: 0xFF, count: 6) + [2, 0, 0, 0, 0, 1, 0x88, 0xB5] + [UInt8](repeating: UInt8(index), count: 50)
             sent.append(frame)
             capture += put(1000) + put(index * 10_000) + put(UInt32(frame.count)) + put(UInt32(frame.count)) + frame
+        }
+        // The other format: a section, an interface, packets; all in microseconds.
+        if boundary == "devices" {
+            func block(_ kind: UInt32, _ body: [UInt8]) -> [UInt8] {
+                let padded = body + [UInt8](repeating: 0, count: -body.count & 3)
+                return put(kind) + put(UInt32(padded.count + 12)) + padded + put(UInt32(padded.count + 12))
+            }
+            capture = block(0x0A0D_0D0A, [0x1A2B_3C4D, 1, .max, .max].flatMap(put)) + block(1, put(1) + put(0))
+            for (index, frame) in sent.enumerated() {
+                capture += block(6, [0, 1, UInt32(index * 10_000), UInt32(frame.count), UInt32(frame.count)].flatMap(put) + frame)
+            }
         }
         let file = try scratch.write("in.pcap", capture)
         let recording = scratch.path("net.emurec")
@@ -146,6 +185,37 @@ struct NetworkTests {
             let due = 8_000_000_000 + UInt64(index) * 10_000_000
             #expect(frame.time >= due && frame.time < due + 10_000_000, "frame \(index) at \(frame.time)")
         }
+    }
+
+    /// The e1000 takes tags of VLANs out and puts them in for Debian's driver, and lets in only the VLANs that it wants.
+    @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"))
+    func virtualNetworks() throws {
+        let environment = ProcessInfo.processInfo.environment
+        let scratch = try Scratch()
+        func put(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) } }
+        var capture = put(0xA1B2_C3D4) + put(4 << 16 | 2) + put(0) + put(0) + put(65535) + put(1)
+        for index in 0..<20 as Range<UInt32> {
+            // Every other one is of VLAN 6, which nobody has.
+            let frame = [UInt8](repeating: 0xFF, count: 6) + [2, 0, 0, 0, 0, 1, 0x81, 0, 0, 5 + UInt8(index & 1), 0x88, 0xB5]
+                + [UInt8](repeating: UInt8(index), count: 50)
+            capture += put(1000) + put(index * 10_000) + put(UInt32(frame.count)) + put(UInt32(frame.count)) + frame
+        }
+        let file = try scratch.write("in.pcap", capture)
+        let recording = scratch.path("net.emurec")
+        let (process, output, errors) = try Program.start([
+            "--kernel", environment["EMU_TEST_USB_KERNEL"] ?? "", "--initrd", environment["EMU_TEST_RTL8139_INITRD"] ?? "", "--memory", "256M",
+            "--append", "console=ttyS0 panic=-1 quiet vlan=5 frames=10", "--boundary=inputs", "--record", recording, "--pace", "free",
+            "--net", "pcapfile:\(file),start=20,model=e1000,dump=\(scratch.path("dump.pcapng"))",
+        ])
+        let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        let messages = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(said.contains("received 10 frames of the VLAN"), "\(said)\(messages)")
+        // Who has 10.9.0.2? By ARP, with the tag.
+        let asked = packets(try scratch.read("dump.pcapng")).filter { $0.flags == 2 && $0.bytes.count >= 46 && Array($0.bytes[12..<18]) == [0x81, 0, 0, 5, 8, 6] }
+        #expect(asked.contains { Array($0.bytes[42..<46]) == [10, 9, 0, 2] }, "\(asked)")
+        let verify = try Program.run("verify", recording)
+        #expect(verify.status == 0 && verify.output.contains("OK"), "\(verify.output)\(verify.errors)")
     }
 
     @Test(.enabled(if: guestIsHere, "no guest: run scripts/test"))

@@ -243,6 +243,238 @@ struct E1000Tests {
         }
     }
 
+    // MARK: What is taken off the driver's hands
+
+    /// IPv4 with TCP (6) or UDP (17), its checksums right.
+    private func packet(_ kind: UInt8, tag: UInt16? = nil, payload: Int = 37) -> [UInt8] {
+        var ip: [UInt8] = [0x45, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, kind, 0, 0, 10, 0, 2, 2, 10, 0, 2, 15]
+        var body: [UInt8] = kind == 6 ? [0, 80, 4, 0, 0, 0, 0, 9, 0, 0, 0, 7, 0x50, 0x10, 8, 0, 0, 0, 0, 0] : [0, 53, 4, 0, 0, 0, 0, 0]
+        body += (0..<payload).map { UInt8(truncatingIfNeeded: $0 &* 11 &+ 3) }
+        if kind == 17 { (body[4], body[5]) = (UInt8(body.count >> 8), UInt8(body.count & 255)) }
+        (ip[2], ip[3]) = (UInt8((20 + body.count) >> 8), UInt8((20 + body.count) & 255))
+        let header = 0xFFFF - sum(ip)
+        (ip[10], ip[11]) = (UInt8(header >> 8), UInt8(header & 255))
+        let all = 0xFFFF - sum(Array(ip[12...]) + [0, kind, UInt8(body.count >> 8), UInt8(body.count & 255)] + body)
+        let place = kind == 6 ? 16 : 6
+        (body[place], body[place + 1]) = (UInt8(all >> 8), UInt8(all & 255))
+        let between = tag.map { [0x81, 0, UInt8($0 >> 8), UInt8($0 & 255)] as [UInt8] } ?? []
+        return Self.address.bytes + [2, 0, 0, 0, 0, 1] + between + [8, 0] + ip + body
+    }
+
+    /// Status and errors of descriptor `index`.
+    private func result(_ rig: Rig, _ index: Int) -> [UInt8] { Array(rig.board.ram[0x100C + index * 16..<0x100E + index * 16]) }
+
+    @Test(arguments: [6, 17] as [UInt8])
+    func checksumsOfWhatComesIn(kind: UInt8) {
+        let rig = Rig()
+        rig.start()
+        // Not asked for: nobody has looked.
+        rig.card.receive(packet(kind))
+        #expect(result(rig, 0) == [0x07, 0])
+        rig[0x38] = 0x8100
+        rig[0x5000] = 0x300
+        for payload in [0, 37, 1400] as [Int] {
+            let rig = Rig()
+            rig.start()
+            rig[0x5000] = 0x300
+            rig.card.receive(packet(kind, payload: payload))
+            #expect(result(rig, 0) == [0x63, 0])
+        }
+        var broken = packet(kind)
+        broken[60] ^= 1
+        rig.card.receive(broken)
+        #expect(result(rig, 1) == [0x63, 0x20], "TCP's or UDP's is wrong")
+        broken = packet(kind)
+        broken[22] ^= 1
+        rig.card.receive(broken)
+        #expect(result(rig, 2) == [0x63, 0x40], "IP's is wrong")
+        // A fragment's end, another protocol, no IP at all, one that is cut off.
+        broken = packet(kind)
+        broken[20] = 0x20
+        (broken[24], broken[25]) = (0, 0)
+        let header = 0xFFFF - sum(Array(broken[14..<34]))
+        (broken[24], broken[25]) = (UInt8(header >> 8), UInt8(header & 255))
+        rig.card.receive(broken)
+        #expect(result(rig, 3) == [0x43, 0])
+        rig.card.receive(Array(frame.prefix(12)) + [0x86, 0xDD] + [UInt8](repeating: 0x45, count: 60))
+        #expect(result(rig, 4) == [0x07, 0])
+        rig.card.receive(Array(packet(kind, payload: 300).prefix(100)))
+        #expect(result(rig, 5) == [0x07, 0])
+        rig.card.receive(packet(kind, tag: 5))
+        #expect(result(rig, 6) == [0x63, 0], "behind a tag that stays")
+    }
+
+    @Test func thePacketsChecksum() {
+        let rig = Rig()
+        rig.start()
+        rig[0x100] = 0x8002 | 1 << 26
+        rig[0x5000] = 14
+        rig.card.receive(packet(6))
+        // In the network's order.
+        let bytes = Array(packet(6)[14...])
+        let field = rig.board.ram[0x100A..<0x100C].reduce(0) { $0 << 8 | Int($1) }
+        #expect(field == 0xFFFF - sum(bytes))
+    }
+
+    @Test func tagsOfVLANs() {
+        let rig = Rig()
+        rig.start()
+        rig[0x38] = 0x8100
+        rig[0x5000] = 0x300
+        rig.card.receive(packet(6, tag: 0x6005))
+        #expect(result(rig, 0) == [0x63, 0])
+        #expect(Array(rig.board.ram[0x4000..<0x4000 + 20]) == Array(packet(6, tag: 0x6005).prefix(20)))
+        // CTRL.VME: the tag comes out.
+        rig[0] = rig[0] | 1 << 30
+        rig.card.receive(packet(17, tag: 0x6005))
+        #expect(result(rig, 1) == [0x6B, 0])
+        #expect(rig.number(2, at: 0x101E) == 0x6005)
+        #expect(rig.number(2, at: 0x1018) == UInt64(packet(17).count + 4))
+        #expect(Array(rig.board.ram[0x4800..<0x4800 + 60]) == Array(packet(17).prefix(60)))
+        rig.card.receive(packet(6))
+        #expect(result(rig, 2) == [0x63, 0] && rig.number(2, at: 0x102E) == 0)
+        // RCTL.VFE: only those in the table, and without CFI if so wished.
+        rig[0x100] = rig[0x100] | 1 << 18
+        rig.card.receive(packet(6, tag: 5))
+        #expect(rig[0x2810] == 3)
+        rig.card.receive(packet(6))
+        #expect(rig[0x2810] == 4)
+        rig[0x5600 + 4 * 2] = 1 << 6
+        rig.card.receive(packet(6, tag: 70))
+        rig.card.receive(packet(6, tag: 71))
+        #expect(rig[0x2810] == 5)
+        rig[0x100] = rig[0x100] | 1 << 19
+        rig.card.receive(packet(6, tag: 0x1000 | 70))
+        #expect(rig[0x2810] == 5)
+        rig[0x100] = rig[0x100] | 1 << 20
+        rig.card.receive(packet(6, tag: 0x1000 | 70))
+        #expect(rig[0x2810] == 6)
+    }
+
+    @Test func tagsOfWhatGoesOut() {
+        let rig = Rig()
+        rig.start()
+        rig[0x38] = 0x8100
+        for (index, byte) in frame.enumerated() { rig.board.ram[0x8000 + index] = byte }
+        func send(_ at: Int, _ second: UInt64) {
+            rig.put(0x8000, 8, at: 0x2000 + at * 16)
+            rig.put(UInt64(frame.count) | second, 8, at: 0x2008 + at * 16)
+            rig[0x3818] = UInt32(at + 1)
+            rig.board.advance(100_000)
+        }
+        // Legacy, with VLE; without CTRL.VME nothing happens.
+        send(0, 0x4B << 24 | 0x2007 << 48)
+        #expect(rig.frames.sent.last == frame)
+        rig[0] = rig[0] | 1 << 30
+        send(1, 0x4B << 24 | 0x2007 << 48)
+        let tagged = Array(frame[..<12]) + [0x81, 0, 0x20, 7] + Array(frame[12...])
+        #expect(rig.frames.sent.last == tagged)
+        // An extended one, and one without VLE.
+        send(2, 0x6B << 24 | 1 << 20 | 0x2007 << 48)
+        #expect(rig.frames.sent.last == tagged)
+        send(3, 0x2B << 24 | 1 << 20 | 0x2007 << 48)
+        #expect(rig.frames.sent.last == frame)
+        #expect(rig.frames.sent.count == 4)
+    }
+
+    // MARK: Interrupts that wait
+
+    @Test func interruptsKeepTheirDistance() {
+        let rig = Rig()
+        rig.start()
+        // 100 µs.
+        rig[0xC4] = 390
+        func take() -> UInt32 {
+            let cause = rig[0xC0]
+            #expect(!rig.board.levels[10])
+            return cause
+        }
+        rig.card.receive(frame)
+        #expect(rig.board.levels[10], "the first one comes at once")
+        #expect(take() & 0x80 != 0)
+        rig.board.advance(10_000)
+        rig.card.receive(frame)
+        rig.card.receive(frame)
+        #expect(!rig.board.levels[10] && rig[0x2810] == 3, "the packets are there, the interrupt is not")
+        rig.board.advance(80_000)
+        #expect(!rig.board.levels[10])
+        rig.board.advance(10_000)
+        #expect(rig.board.levels[10])
+        #expect(take() & 0x80 != 0)
+        // Who looks by himself in the meantime needs none.
+        rig.card.receive(frame)
+        #expect(take() & 0x80 != 0)
+        rig.board.advance(200_000)
+        #expect(!rig.board.levels[10])
+        // A shorter interval counts at once.
+        rig.card.receive(frame)
+        #expect(take() & 0x80 != 0)
+        rig.card.receive(frame)
+        #expect(!rig.board.levels[10])
+        rig[0xC4] = 0
+        #expect(rig.board.levels[10])
+    }
+
+    @Test func causesThatWait() {
+        let rig = Rig()
+        rig.start()
+        // Nobody is told of few buffers here. Ten units after the last packet, 25 after the first.
+        rig[0x100] = rig[0x100] | 2 << 8
+        rig[0x2820] = 10
+        rig[0x282C] = 25
+        rig.card.receive(frame)
+        #expect(!rig.board.levels[10])
+        rig.board.advance(9_000)
+        rig.card.receive(frame)
+        rig.board.advance(9_000)
+        #expect(!rig.board.levels[10])
+        rig.card.receive(frame)
+        rig.board.advance(8_000)
+        #expect(rig.board.levels[10], "the longer time is over")
+        #expect(rig[0xC0] == 0x80)
+        rig.card.receive(frame)
+        rig.board.advance(10_240)
+        #expect(rig.board.levels[10] && rig[0xC0] & 0x80 != 0, "it was quiet")
+        rig.board.advance(100_000)
+        rig[0x100] = rig[0x100] & ~2
+        rig[0x100] = rig[0x100] | 2
+        #expect(rig[0xC0] & 0x80 == 0)
+        rig.card.receive(frame)
+        rig[0x2820] = 1 << 31 | 10
+        #expect(rig[0xC0] & 0x80 != 0, "told to tell")
+        // What was sent, with IDE and without.
+        rig[0xD8] = 0xFFFF
+        rig[0xD0] = 1
+        rig[0x3820] = 20
+        rig.put(0x8000, 8, at: 0x2000)
+        rig.put(64 | 0x89 << 24, 8, at: 0x2008)
+        rig.put(0x8000, 8, at: 0x2010)
+        rig.put(64 | 0x09 << 24, 8, at: 0x2018)
+        rig[0x3818] = 1
+        rig.board.advance(15_000)
+        #expect(rig.board.ram[0x200C] == 1 && !rig.board.levels[10])
+        rig.board.advance(10_000)
+        #expect(rig.board.levels[10] && rig[0xC0] & 1 != 0)
+        rig[0x3818] = 2
+        rig.board.advance(3_000)
+        #expect(rig.board.levels[10])
+    }
+
+    @Test func aDriverHearsOfFewBuffers() {
+        let rig = Rig()
+        rig.start()
+        // Seven buffers of eight descriptors: told at a half, then at a quarter.
+        for _ in 0..<2 { rig.card.receive(frame) }
+        #expect(rig[0xC0] & 0x10 == 0)
+        rig.card.receive(frame)
+        #expect(rig[0xC0] & 0x10 != 0)
+        rig[0x100] = rig[0x100] | 1 << 8
+        rig.card.receive(frame)
+        #expect(rig[0xC0] & 0x10 == 0)
+        rig.card.receive(frame)
+        #expect(rig[0xC0] & 0x10 != 0)
+    }
+
     @Test func stateIsSavedAndLoaded() {
         let rig = Rig()
         rig.start()
@@ -265,7 +497,7 @@ struct E1000Tests {
     func registersOfRandomBytes(seed: UInt64) {
         var random = TestRandom(seed)
         let rig = Rig()
-        let known: [UInt64] = [0, 8, 0x10, 0x14, 0x20, 0xC0, 0xC8, 0xD0, 0xD8, 0x100, 0x400, 0x5200, 0x5400]
+        let known: [UInt64] = [0, 8, 0x10, 0x14, 0x20, 0x38, 0xC0, 0xC4, 0xC8, 0xD0, 0xD8, 0x100, 0x400, 0x2820, 0x282C, 0x3820, 0x382C, 0x5000, 0x5200, 0x5400, 0x5600]
         for _ in 0..<50 {
             rig.start()
             for _ in 0..<64 { rig.board.ram[0x1000 + random.below(0x2000)] = UInt8(random.below(256)) }

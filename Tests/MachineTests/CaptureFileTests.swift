@@ -25,7 +25,7 @@ struct CaptureFileTests {
     }
 
     @Test func whatIsNoCaptureIsRefused() {
-        for bytes in [[], [UInt8](repeating: 0, count: 100), Array(capture(0xA1B2_C3D4).prefix(23)), capture(0xA1B2_C3D4, link: 113), capture(0x0A0D_0D0A)] {
+        for bytes in [[], [UInt8](repeating: 0, count: 100), Array(capture(0xA1B2_C3D4).prefix(23)), capture(0xA1B2_C3D4, link: 113), capture(0x0A0D_0D0A), section(interface(113) + packet(0, 0, 0, [1]))] {
             #expect(throws: BackendError.self) { try PcapFile(bytes: bytes, name: "x") }
         }
     }
@@ -44,6 +44,79 @@ struct CaptureFileTests {
             bytes[index] = 0xFF
             let file = try PcapFile(bytes: bytes, name: "x")
             while file.next() != nil {}
+        }
+    }
+
+    // MARK: pcapng
+
+    private func block(_ kind: UInt32, _ body: [UInt8], _ isBig: Bool = false) -> [UInt8] {
+        let padded = body + [UInt8](repeating: 0, count: -body.count & 3)
+        let length = put(UInt32(padded.count + 12), isBig)
+        return put(kind, isBig) + length + padded + length
+    }
+    private func half(_ value: UInt32, _ isBig: Bool = false) -> [UInt8] { isBig ? Array(put(value, true).suffix(2)) : Array(put(value).prefix(2)) }
+    private func section(_ rest: [UInt8], isBig: Bool = false) -> [UInt8] {
+        block(0x0A0D_0D0A, put(0x1A2B_3C4D, isBig) + half(1, isBig) + half(0, isBig) + put(.max) + put(.max), isBig) + rest
+    }
+    private func interface(_ link: UInt32, options: [UInt8] = [], isBig: Bool = false) -> [UInt8] {
+        block(1, half(link, isBig) + half(0) + put(0) + options, isBig)
+    }
+    private func packet(_ interface: UInt32, _ high: UInt32, _ low: UInt32, _ bytes: [UInt8], isBig: Bool = false) -> [UInt8] {
+        block(6, [interface, high, low, UInt32(bytes.count), 99].flatMap { put($0, isBig) } + bytes, isBig)
+    }
+    private func resolution(_ value: UInt8, isBig: Bool = false) -> [UInt8] { half(9, isBig) + half(1, isBig) + [value, 0, 0, 0] }
+
+    @Test(arguments: [false, true])
+    func newFormat(isBig: Bool) throws {
+        let offset = half(14, isBig) + half(8, isBig) + (isBig ? put(0) + put(100, true) : put(100) + put(0))
+        let bytes = section(
+            interface(1, isBig: isBig) + interface(113, isBig: isBig) + interface(1, options: resolution(9, isBig: isBig) + offset, isBig: isBig)
+                + interface(1, options: half(2, isBig) + half(3, isBig) + [65, 66, 67, 0] + resolution(0x80 | 10, isBig: isBig), isBig: isBig)
+                + interface(1, options: resolution(12, isBig: isBig), isBig: isBig)
+                + packet(0, 1, 5, [1, 2, 3], isBig: isBig) + packet(1, 0, 6, [9], isBig: isBig) + packet(2, 0, 7, [4], isBig: isBig)
+                + block(5, put(0), isBig) + packet(3, 0, 1536, [5, 6], isBig: isBig) + packet(4, 0, 7_000_999, [7], isBig: isBig)
+                + packet(8, 0, 0, [8], isBig: isBig)
+                + block(3, put(5, isBig) + [1, 2, 3, 4, 5], isBig)
+                + block(2, half(2, isBig) + half(0) + [0, 3, 2, 2].flatMap { put($0, isBig) } + [6, 6], isBig), isBig: isBig)
+            // Another section, of the other byte order.
+            + section(interface(1, isBig: !isBig) + packet(0, 0, 2, [10], isBig: !isBig), isBig: !isBig)
+        let file = try PcapFile(bytes: bytes, name: "x")
+        let first = UInt64(1 << 32 | 5) * 1000
+        #expect(file.firstTime == first)
+        #expect(file.next() == PcapFile.Frame(time: first, bytes: [1, 2, 3]))
+        #expect(file.next() == PcapFile.Frame(time: 100_000_000_007, bytes: [4]))
+        #expect(file.next() == PcapFile.Frame(time: 1_500_000_000, bytes: [5, 6]))
+        #expect(file.next() == PcapFile.Frame(time: 7000, bytes: [7]))
+        #expect(file.next() == PcapFile.Frame(time: 7000, bytes: [1, 2, 3, 4, 5]))
+        #expect(file.next() == PcapFile.Frame(time: 100_000_000_003, bytes: [6, 6]))
+        #expect(file.next() == PcapFile.Frame(time: 2000, bytes: [10]))
+        #expect(file.next() == nil)
+    }
+
+    /// Cut off, or any byte changed to anything: never a crash; and what we write, we read.
+    @Test func damagedNewFormat() throws {
+        let scratch = FileManager.default.temporaryDirectory.appendingPathComponent("emu-\(UUID()).pcapng")
+        defer { try? FileManager.default.removeItem(at: scratch) }
+        let written = try PcapngFile(path: scratch.path, interfaces: ["net0", "net1"])
+        written.append([1, 2, 3, 4, 5], interface: 1, isOut: true, time: 5_000_000_000_007)
+        written.append([6], interface: 0, isOut: false, time: 5_000_000_000_008)
+        #expect(written.flush())
+        let whole = [UInt8](try Data(contentsOf: scratch))
+        let file = try PcapFile(path: scratch.path)
+        #expect(file.next() == PcapFile.Frame(time: 5_000_000_000_007, bytes: [1, 2, 3, 4, 5]))
+        #expect(file.next() == PcapFile.Frame(time: 5_000_000_000_008, bytes: [6]))
+        #expect(file.next() == nil)
+        for length in 28..<whole.count {
+            guard let file = try? PcapFile(bytes: Array(whole.prefix(length)), name: "x") else { continue }
+            while file.next() != nil {}
+        }
+        for index in 4..<whole.count {
+            for value in [0, 1, 4, 0x7F, 0x80, 0xFF] as [UInt8] {
+                var bytes = whole
+                bytes[index] = value
+                guard let file = try? PcapFile(bytes: bytes, name: "x") else { continue }
+                while file.next() != nil {}
+            }
         }
     }
 

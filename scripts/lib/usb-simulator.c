@@ -1,7 +1,9 @@
-// A USB disk that is not there, for programs that use libusb: a handler of usbfs's requests behind umockdev.
+// A USB device that is not there, for programs that use libusb: a handler of usbfs's requests behind umockdev.
 //   umockdev-wrapper usb-simulator IMAGE COMMAND…
-// The disk (bulk-only transport, SCSI) is IMAGE, 1234:5678 on bus 1, at address 2. SIGUSR1 to the process whose number is in
-// IMAGE.pid unplugs it.
+// A disk (bulk-only transport, SCSI) that is IMAGE, 1234:5678 on bus 1, at address 2. SIGUSR1 to the process whose number is in
+// IMAGE.pid unplugs it. With SIMULATE=headset it is a headset, 1234:5679: a key that SIGUSR2 presses (interrupt transfers), and ears
+// (USB audio 1.0, isochronous transfers): what they hear is in IMAGE afterwards.
+#define _GNU_SOURCE
 #include <errno.h>
 #include <linux/usbdevice_fs.h>
 #include <signal.h>
@@ -9,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <umockdev.h>
 #include <unistd.h>
 
@@ -23,7 +26,28 @@ static const unsigned char descriptors[] = {
     9, 4, 0, 0, 2, 8, 6, 0x50, 0,                                        // interface: mass storage, SCSI, bulk-only
     7, 5, 0x81, 2, 0, 2, 0, 7, 5, 0x02, 2, 0, 2, 0,                      // endpoints of 512 bytes
 };
+static const unsigned char headset_descriptors[] = {
+    18, 1, 0x10, 1, 0, 0, 0, 64, 0x34, 0x12, 0x79, 0x56, 0, 1, 1, 2, 3, 1,  // device
+    9, 2, 135, 0, 3, 1, 0, 0x80, 50,                                         // configuration
+    9, 4, 0, 0, 1, 3, 1, 1, 0,                                               // interface: a boot keyboard
+    9, 0x21, 0x11, 1, 0, 1, 0x22, 63, 0, 7, 5, 0x81, 3, 8, 0, 10,
+    9, 4, 1, 0, 0, 1, 1, 0, 0,                                               // interface: audio control
+    9, 0x24, 1, 0, 1, 30, 0, 1, 2,                                           // one stream: from USB to a speaker
+    12, 0x24, 2, 1, 1, 1, 0, 2, 3, 0, 0, 0, 9, 0x24, 3, 2, 1, 3, 0, 1, 0,
+    9, 4, 2, 0, 0, 1, 2, 0, 0,                                               // interface: the stream, without bandwidth
+    9, 4, 2, 1, 1, 1, 2, 0, 0,                                               // and with: 48 kHz, two channels, 16 bits
+    7, 0x24, 1, 1, 1, 1, 0, 11, 0x24, 2, 1, 2, 2, 16, 1, 0x80, 0xBB, 0,
+    9, 5, 0x02, 9, 192, 0, 1, 0, 0, 7, 0x25, 1, 0, 0, 0, 0,
+};
+// A keyboard's report, as the HID specification has it for boot devices (appendix B.1).
+static const unsigned char report[] = {
+    5, 1, 9, 6, 0xA1, 1, 5, 7, 0x19, 0xE0, 0x29, 0xE7, 0x15, 0, 0x25, 1, 0x75, 1, 0x95, 8, 0x81, 2, 0x95, 1, 0x75, 8, 0x81, 1,
+    0x95, 5, 0x75, 1, 5, 8, 0x19, 1, 0x29, 5, 0x91, 2, 0x95, 1, 0x75, 3, 0x91, 1, 0x95, 6, 0x75, 8, 0x15, 0, 0x25, 0x65, 5, 7,
+    0x19, 0, 0x29, 0x65, 0x81, 0, 0xC0,
+};
 static const char *strings[] = {"Simulated", "Disk that is not there", "0123456789AB"};
+static int headset;
+static GPid child;
 
 // The transport's state.
 static unsigned tag, residue, status, left;
@@ -105,8 +129,10 @@ static int control(unsigned char *data, int length, int *moved) {
     unsigned char *answer = data + 8, buffer[256];
     unsigned asked = data[6] | data[7] << 8, count = 0;
     *moved = 0;
-    if (data[0] == 0x80 && data[1] == 6 && data[3] == 1) memcpy(buffer, descriptors, count = 18);
-    else if (data[0] == 0x80 && data[1] == 6 && data[3] == 2) memcpy(buffer, descriptors + 18, count = 32);
+    const unsigned char *all = headset ? headset_descriptors : descriptors;
+    if (data[0] == 0x80 && data[1] == 6 && data[3] == 1) memcpy(buffer, all, count = 18);
+    else if (data[0] == 0x80 && data[1] == 6 && data[3] == 2) memcpy(buffer, all + 18, count = all[20] | all[21] << 8);
+    else if (headset && data[0] == 0x81 && data[1] == 6 && data[3] == 0x22) memcpy(buffer, report, count = sizeof report);
     else if (data[0] == 0x80 && data[1] == 6 && data[3] == 3) {
         if (data[2] == 0) memcpy(buffer, "\4\3\11\4", count = 4);
         else if (data[2] <= 3) {
@@ -129,6 +155,41 @@ static int control(unsigned char *data, int length, int *moved) {
 
 static GQueue flying = G_QUEUE_INIT;
 
+// The headset's interrupt transfers wait for a key, and its key for a transfer.
+static GQueue waiting = G_QUEUE_INIT;
+static unsigned char keys[16];
+static int key_count;
+
+static void press(void) {
+    while (key_count && !g_queue_is_empty(&waiting)) {
+        UMockdevIoctlData *data = g_queue_pop_head(&waiting);
+        struct usbdevfs_urb *urb = (void *)data->data;
+        UMockdevIoctlData *buffer = umockdev_ioctl_data_resolve(data, G_STRUCT_OFFSET(struct usbdevfs_urb, buffer), urb->buffer_length, NULL);
+        memset(buffer->data, 0, urb->buffer_length);
+        if (urb->buffer_length >= 8) buffer->data[2] = keys[0];
+        memmove(keys, keys + 1, --key_count);
+        urb->status = 0;
+        urb->actual_length = 8;
+        g_queue_push_tail(&flying, data);
+    }
+}
+
+// One isochronous packet: its length is behind the request in the program's memory, and so is what became of it.
+static void hear(UMockdevIoctlData *data, struct usbdevfs_urb *urb, const unsigned char *sound) {
+    struct usbdevfs_iso_packet_desc packet = {0};
+    struct iovec here = {&packet, sizeof packet}, there = {(void *)(data->client_addr + sizeof *urb), sizeof packet};
+    urb->status = 0;
+    if (urb->number_of_packets != 1 || process_vm_readv(child, &here, 1, &there, 1, 0) != sizeof packet) { urb->status = -EINVAL; return; }
+    if (packet.length <= (unsigned)urb->buffer_length) {
+        image = g_realloc(image, image_size + packet.length + 1);
+        memcpy(image + image_size, sound, packet.length);
+        image_size += packet.length;
+    }
+    packet.actual_length = packet.length;
+    packet.status = 0;
+    if (process_vm_writev(child, &here, 1, &there, 1, 0) != sizeof packet) urb->status = -EINVAL;
+}
+
 static gboolean handle(UMockdevIoctlBase *base, UMockdevIoctlClient *client, gpointer user) {
     (void)base; (void)user;
     UMockdevIoctlData *argument = umockdev_ioctl_client_get_arg(client);
@@ -146,6 +207,18 @@ static gboolean handle(UMockdevIoctlBase *base, UMockdevIoctlClient *client, gpo
         struct usbdevfs_urb *urb = (void *)data->data;
         UMockdevIoctlData *buffer = umockdev_ioctl_data_resolve(data, G_STRUCT_OFFSET(struct usbdevfs_urb, buffer), urb->buffer_length, NULL);
         int moved = 0;
+        if (headset && urb->type == USBDEVFS_URB_TYPE_INTERRUPT) {
+            g_queue_push_tail(&waiting, g_object_ref(data));
+            press();
+            umockdev_ioctl_client_complete(client, 0, 0);
+            return TRUE;
+        }
+        if (headset && urb->type == USBDEVFS_URB_TYPE_ISO) {
+            hear(data, urb, buffer->data);
+            g_queue_push_tail(&flying, g_object_ref(data));
+            umockdev_ioctl_client_complete(client, 0, 0);
+            return TRUE;
+        }
         int isControl = urb->type == USBDEVFS_URB_TYPE_CONTROL;
         urb->status = isControl ? control(buffer->data, urb->buffer_length, &moved)
                                 : bulk(urb->endpoint, buffer->data, urb->buffer_length, &moved);
@@ -164,7 +237,20 @@ static gboolean handle(UMockdevIoctlBase *base, UMockdevIoctlClient *client, gpo
         g_object_unref(data);
         return TRUE;
     }
-    case USBDEVFS_DISCARDURB: umockdev_ioctl_client_complete(client, -1, EINVAL); return TRUE;
+    case USBDEVFS_DISCARDURB:
+        for (GList *link = waiting.head; link; link = link->next) {
+            UMockdevIoctlData *data = link->data;
+            if (data->client_addr != *(gulong *)argument->data) continue;
+            struct usbdevfs_urb *urb = (void *)data->data;
+            urb->status = -ENOENT;
+            urb->actual_length = 0;
+            g_queue_push_tail(&flying, data);
+            g_queue_delete_link(&waiting, link);
+            umockdev_ioctl_client_complete(client, 0, 0);
+            return TRUE;
+        }
+        umockdev_ioctl_client_complete(client, -1, EINVAL);
+        return TRUE;
     // Claiming, drivers, configurations, resets: all is well.
     default: umockdev_ioctl_client_complete(client, 0, 0); return TRUE;
     }
@@ -174,6 +260,16 @@ static gboolean unplug(gpointer user) {
     (void)user;
     gone = 1;
     umockdev_testbed_remove_device(bed, "/sys/devices/usb1/1-1");
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean key(gpointer user) {
+    (void)user;
+    if (key_count + 2 <= (int)sizeof keys) {
+        keys[key_count++] = 4;  // a
+        keys[key_count++] = 0;
+    }
+    press();
     return G_SOURCE_CONTINUE;
 }
 
@@ -190,19 +286,23 @@ int main(int argc, char **argv) {
     if (argc < 3 || !g_file_get_contents(argv[1], (gchar **)&image, &image_size, NULL)) return 2;
     gchar *note = g_strconcat(argv[1], ".pid", NULL), *number = g_strdup_printf("%d\n", getpid());
     g_file_set_contents(note, number, -1, NULL);
+    headset = !g_strcmp0(g_getenv("SIMULATE"), "headset");
+    if (headset) strings[1] = "Headset that is not there";
     bed = umockdev_testbed_new();
-    GString *text = g_string_new(
+    GString *text = g_string_new(NULL);
+    g_string_append_printf(text,
         "P: /devices/usb1/1-1\nN: bus/usb/001/002\nE: DEVTYPE=usb_device\nE: DEVNAME=/dev/bus/usb/001/002\nE: SUBSYSTEM=usb\nE: BUSNUM=001\nE: DEVNUM=002\n"
-        "E: MAJOR=189\nE: MINOR=1\nA: busnum=1\\n\nA: devnum=2\\n\nA: speed=480\\n\nA: idVendor=1234\\n\nA: idProduct=5678\\n\n"
-        "A: bConfigurationValue=1\\n\nA: bNumConfigurations=1\\n\nH: descriptors=");
-    for (unsigned i = 0; i < sizeof descriptors; i++) g_string_append_printf(text, "%02X", descriptors[i]);
+        "E: MAJOR=189\nE: MINOR=1\nA: busnum=1\\n\nA: devnum=2\\n\nA: speed=%s\\n\nA: idVendor=1234\\n\nA: idProduct=%s\\n\n"
+        "A: bConfigurationValue=1\\n\nA: bNumConfigurations=1\\n\nH: descriptors=",
+        headset ? "12" : "480", headset ? "5679" : "5678");
+    const unsigned char *all = headset ? headset_descriptors : descriptors;
+    for (unsigned i = 0; i < (headset ? sizeof headset_descriptors : sizeof descriptors); i++) g_string_append_printf(text, "%02X", all[i]);
     g_string_append(text, "\n");
     GError *error = NULL;
     if (!umockdev_testbed_add_from_string(bed, text->str, &error)) { fprintf(stderr, "%s\n", error->message); return 2; }
     UMockdevIoctlBase *handler = umockdev_ioctl_base_new();
     g_signal_connect(handler, "handle-ioctl", G_CALLBACK(handle), NULL);
     if (!umockdev_testbed_attach_ioctl(bed, "/dev/bus/usb/001/002", handler, &error)) { fprintf(stderr, "%s\n", error->message); return 2; }
-    GPid child;
     if (!g_spawn_async(NULL, argv + 2, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH | G_SPAWN_CHILD_INHERITS_STDIN,
                        NULL, NULL, &child, &error)) {
         fprintf(stderr, "%s\n", error->message);
@@ -211,6 +311,7 @@ int main(int argc, char **argv) {
     loop = g_main_loop_new(NULL, FALSE);
     g_child_watch_add(child, ended, NULL);
     g_unix_signal_add(SIGUSR1, unplug, NULL);
+    g_unix_signal_add(SIGUSR2, key, NULL);
     g_main_loop_run(loop);
     g_file_set_contents(argv[1], (gchar *)image, image_size, NULL);
     return result;

@@ -2,10 +2,10 @@ import DeviceBus
 import MachineState
 
 /// Intel's 82540EM gigabit network card (PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual,
-/// 317453), with its EEPROM and its PHY. It computes checksums and splits segments for the driver when it sends.
+/// 317453), with its EEPROM and its PHY. It computes checksums and splits segments for the driver when it sends, checks checksums of what
+/// comes in, puts VLAN tags in and takes them out, and delays interrupts.
 ///
-/// Not there: VLAN tags put in and taken out by the card, checksums of what comes in (drivers are told that nobody has
-/// looked), wake-up, flow control, the delay of interrupts, statistics other than packets and bytes.
+/// Not there: wake-up, flow control, statistics other than packets and bytes.
 package final class E1000: PCIFunction, NetworkCard {
     /// Everything the guest can observe.
     package struct State {
@@ -16,6 +16,7 @@ package final class E1000: PCIFunction, NetworkCard {
         package var eeprom: E1000EEPROM
         package var phy = E1000PHY()
         package var sender = E1000Sender()
+        var moderation = E1000Moderation()
         /// IOADDR: the register that IODATA is.
         package var window: UInt32 = 0
         /// Packets and bytes, as `Register.statistics` has them.
@@ -32,6 +33,7 @@ package final class E1000: PCIFunction, NetworkCard {
             visitor.group("eeprom") { eeprom.visit(&$0) }
             visitor.group("phy") { phy.visit(&$0) }
             visitor.group("sender") { sender.visit(&$0) }
+            visitor.group("moderation") { moderation.visit(&$0) }
             visitor.field("window", &window)
             visitor.field("statistics", &statistics)
             visitor.field("isTransmitting", &isTransmitting)
@@ -43,65 +45,21 @@ package final class E1000: PCIFunction, NetworkCard {
         }
     }
 
-    /// Offsets in the memory region.
-    private enum Register {
-        static let control = 0x0000
-        static let status = 0x0008
-        static let eepromControl = 0x0010
-        static let eepromRead = 0x0014
-        static let phy = 0x0020
-        static let cause = 0x00C0
-        static let causeSet = 0x00C8
-        static let mask = 0x00D0
-        static let maskClear = 0x00D8
-        static let receiveControl = 0x0100
-        static let transmitControl = 0x0400
-        static let packetBuffer = 0x1000
-        /// Base low and high, length, head, tail at 0, 4, 8, 0x10, 0x18.
-        static let receiveRing = 0x2800
-        static let transmitRing = 0x3800
-        static let multicast = 0x5200
-        static let addresses = 0x5400
-        /// Good packets in and out, bytes in and out (two words each, of which the high one clears), all packets.
-        static let statistics = [0x4074, 0x4080, 0x4088, 0x4090, 0x40D0, 0x40D4]
-    }
-    private enum Cause {
-        static let transmitted: UInt32 = 1 << 0
-        static let queueEmpty: UInt32 = 1 << 1
-        static let link: UInt32 = 1 << 2
-        static let received: UInt32 = 1 << 7
-    }
     static let registerCount = 0x5C00 / 4
     private static let memorySize: UInt32 = 0x20000
     private static let portCount: UInt32 = 64
     /// From a new tail to the first frame on the cable, ns.
     private static let transmitDelay: VirtualTime = 2_000
     private static let transmitTimer = 0
+    /// For an interrupt that must wait; for causes that do.
+    private static let pinTimer = 1
+    private static let delayTimer = 2
     /// The most descriptors that are carried out at once.
     private static let mostAtOnce = 256
     /// The most bytes that go out at once, but for a packet's last segments.
     private static let mostBytesAtOnce = 1 << 18
 
     package let name: String
-    /// Bits of registers (8254x manual, 13.4).
-    private static let fields: [String: String] = {
-        let interrupts = "TXDW TXQE LSC RXSEQ RXDMT0 - RXO RXT0 - MDAC"
-        return [
-            "CTRL": "FD - PRIOR LRST - ASDE SLU ILOS SPEED:2=10/100/1000 - FRCSPD FRCDPX -:13 RST RFCE TFCE - VME PHYRST",
-            "STATUS": "FD LU FUNCTION:2 TXOFF TBI SPEED:2=10/100/1000",
-            "EECD": "SK CS DI DO FWE:2 REQ GNT PRES", "EERD": "START -:3 DONE -:3 ADDRESS:8 DATA:16",
-            "MDIC": "DATA:16 REGISTER:5 PHY:5 OP:2=0/write/read R I E",
-            "ICR": interrupts, "ICS": interrupts, "IMS": interrupts, "IMC": interrupts,
-            "RCTL": "- EN SBP UPE MPE LPE LBM:2 RDMTS:2 -:2 MO:2 - BAM BSIZE:2 VFE CFIEN CFI - DPF PMCF - BSEX SECRC",
-            "TCTL": "- EN - PSP CT:8 COLD:10 SWXOFF - RTLC",
-        ]
-    }()
-    private static let registerNames = [
-        (0x00, "CTRL"), (0x08, "STATUS"), (0x10, "EECD"), (0x14, "EERD"), (0x20, "MDIC"), (0xC0, "ICR"), (0xC4, "ITR"),
-        (0xC8, "ICS"), (0xD0, "IMS"), (0xD8, "IMC"), (0x100, "RCTL"), (0x400, "TCTL"), (0x1000, "PBA"), (0x2800, "RDBAL"),
-        (0x2804, "RDBAH"), (0x2808, "RDLEN"), (0x2810, "RDH"), (0x2818, "RDT"), (0x3800, "TDBAL"), (0x3804, "TDBAH"),
-        (0x3808, "TDLEN"), (0x3810, "TDH"), (0x3818, "TDT"),
-    ].map { RegisterName(UInt64($0.0), $0.1, length: 4, fields: fields[$0.1] ?? "", contents: $0.1.contains("DBA") ? .address : .value) }
     package var regions: [Region] {
         [
             configuration.region(0, registers: Self.registerNames),
@@ -156,7 +114,7 @@ package final class E1000: PCIFunction, NetworkCard {
 
     /// The card's own reset (CTRL.RST): all but PCI's registers. The cable stays as it is.
     private func resetCard() {
-        scheduler.cancel(self, timer: Self.transmitTimer)
+        for timer in 0...Self.delayTimer { scheduler.cancel(self, timer: timer) }
         var new = State(address)
         new.configuration = state.configuration
         new.wire = state.wire
@@ -174,8 +132,13 @@ package final class E1000: PCIFunction, NetworkCard {
     package func configurationWritten(_ offset: Int, width: Int) { updatePin() }
 
     package func timerFired(_ timer: Int) {
-        state.isTransmitting = false
-        transmit()
+        switch timer {
+        case Self.pinTimer: updatePin()
+        case Self.delayTimer: finishDelays()
+        default:
+            state.isTransmitting = false
+            transmit()
+        }
     }
 
     // MARK: Interrupts
@@ -185,7 +148,28 @@ package final class E1000: PCIFunction, NetworkCard {
         updatePin()
     }
     private func updatePin() {
-        irq.set(word(Register.cause) & word(Register.mask) != 0 && configuration.allowsInterruptPin)
+        let wants = word(Register.cause) & word(Register.mask) != 0 && configuration.allowsInterruptPin
+        let later = state.moderation.update(wants: wants, now: scheduler.now, interval: word(Register.interval))
+        if let later { scheduler.schedule(self, timer: Self.pinTimer, at: later) }
+        irq.set(state.moderation.isAsserted)
+    }
+
+    private func scheduleDelays() {
+        let deadline = min(state.moderation.received.deadline, state.moderation.transmitted.deadline)
+        if deadline != .max { scheduler.schedule(self, timer: Self.delayTimer, at: deadline) }
+    }
+    private func finishDelays() {
+        var causes: UInt32 = 0
+        if state.moderation.received.deadline <= scheduler.now {
+            state.moderation.received.clear()
+            causes |= Cause.received
+        }
+        if state.moderation.transmitted.deadline <= scheduler.now {
+            state.moderation.transmitted.clear()
+            causes |= Cause.transmitted
+        }
+        scheduleDelays()
+        if causes != 0 { raise(causes) }
     }
 
     // MARK: Registers: of 32 bits; a narrower access reads its part, and writes it with the rest as it was
@@ -257,6 +241,17 @@ package final class E1000: PCIFunction, NetworkCard {
             set(offset, word(offset) & ~value)
             updatePin()
         case Register.causeSet: raise(value)
+        case Register.interval:
+            set(offset, value & 0xFFFF)
+            updatePin()
+        case Register.receiveDelay, Register.transmitDelay:
+            set(offset, value & 0xFFFF)
+            // FPD: what waits is told of now.
+            if value & 1 << 31 != 0 {
+                if offset == Register.receiveDelay { state.moderation.received.flush(scheduler.now) }
+                if offset == Register.transmitDelay { state.moderation.transmitted.flush(scheduler.now) }
+                finishDelays()
+            }
         case Register.mask:
             set(offset, word(offset) | value)
             updatePin()
@@ -307,13 +302,15 @@ package final class E1000: PCIFunction, NetworkCard {
         guard word(Register.transmitControl) & 2 != 0 else { return }
         var causes: UInt32 = 0
         var bytes = 0
+        let isTagging = word(Register.control) & 1 << 30 != 0
         for _ in 0..<Self.mostAtOnce where bytes < Self.mostBytesAtOnce {
             guard let place = head(Register.transmitRing) else {
                 if causes != 0 { raise(causes | Cause.queueEmpty) }
                 return
             }
             let (address, second) = descriptor(place)
-            for frame in state.sender.take(address, second, memory) where state.wire.canSend(frame.count) {
+            let type = isTagging ? UInt16(truncatingIfNeeded: word(Register.tagType)) : nil
+            for frame in state.sender.take(address, second, memory, tagType: type) where state.wire.canSend(frame.count) {
                 bytes += frame.count
                 state.statistics[1] &+= 1
                 state.statistics[5] &+= 1
@@ -324,7 +321,14 @@ package final class E1000: PCIFunction, NetworkCard {
             if second >> 27 & 1 != 0 {
                 var status = UInt8(truncatingIfNeeded: second >> 32) | 1
                 withUnsafeBytes(of: &status) { memory.write(place &+ 12, from: $0) }
-                causes |= Cause.transmitted
+                // IDE: it is told of later.
+                let delay = word(Register.transmitDelay)
+                if second >> 31 & 1 != 0, delay != 0 {
+                    state.moderation.transmitted.happened(scheduler.now, units: delay, most: word(Register.transmitLimit))
+                    scheduleDelays()
+                } else {
+                    causes |= Cause.transmitted
+                }
             }
             causes |= Cause.queueEmpty
             advance(Register.transmitRing)
@@ -360,7 +364,11 @@ package final class E1000: PCIFunction, NetworkCard {
                 continue
             }
             // A real frame has 60 bytes at least, and its check sequence unless RCTL.SECRC takes it away.
-            let bytes = EthernetCheck.packet(frame, hasSequence: word(Register.receiveControl) >> 26 & 1 == 0)
+            let packet = E1000Received(
+                EthernetCheck.packet(frame, hasSequence: word(Register.receiveControl) >> 26 & 1 == 0),
+                type: UInt16(truncatingIfNeeded: word(Register.tagType)), takesTag: word(Register.control) & 1 << 30 != 0,
+                control: word(Register.checksums))
+            let bytes = packet.bytes
             let size = bufferSize
             let count = word(Register.receiveRing + 8) / 16
             let (head, tail) = (word(Register.receiveRing + 0x10), word(Register.receiveRing + 0x18))
@@ -372,9 +380,10 @@ package final class E1000: PCIFunction, NetworkCard {
                 let count = min(size, bytes.count - start)
                 let buffer = descriptor(place).0
                 bytes.withUnsafeBytes { memory.write(buffer, from: UnsafeRawBufferPointer(rebasing: $0[start..<start + count])) }
-                // Length; done, end of packet, and that no checksum was looked at.
-                let status: UInt64 = 1 | 4 | (start + size >= bytes.count ? 2 : 0)
-                let second = (UInt64(count) | status << 32).littleEndian
+                // Length, checksum; done, end of packet, what was found out; errors, and the tag.
+                let isLast = start + size >= bytes.count
+                let status = 1 | (isLast ? 2 | UInt64(packet.status) | UInt64(packet.errors) << 8 | UInt64(packet.tag) << 16 : 0)
+                let second = (UInt64(count) | (start == 0 ? UInt64(packet.checksum) << 16 : 0) | status << 32).littleEndian
                 withUnsafeBytes(of: second) { memory.write(place &+ 8, from: $0) }
                 advance(Register.receiveRing)
             }
@@ -383,11 +392,35 @@ package final class E1000: PCIFunction, NetworkCard {
             state.statistics[2] &+= UInt64(max(frame.count, 60) + 4)
             hasReceived = true
         }
-        if hasReceived { raise(Cause.received) }
+        guard hasReceived else { return }
+        let delay = word(Register.receiveDelay)
+        if delay == 0 { return raise(Cause.received | fewBuffers) }
+        state.moderation.received.happened(scheduler.now, units: delay, most: word(Register.receiveLimit))
+        scheduleDelays()
+        if fewBuffers != 0 { raise(fewBuffers) }
     }
 
-    /// The card's filters (14.5: receive addresses, multicast table).
-    private func accepts(_ frame: [UInt8]) -> Bool {
+    /// RCTL.RDMTS: a half, a quarter or an eighth of the buffers are left, or fewer.
+    private var fewBuffers: UInt32 {
+        let count = word(Register.receiveRing + 8) / 16
+        if count == 0 { return 0 }
+        let free = (word(Register.receiveRing + 0x18) &+ count &- word(Register.receiveRing + 0x10)) % count
+        return free <= count >> (1 + min(word(Register.receiveControl) >> 8 & 3, 2)) ? Cause.fewBuffers : 0
+    }
+
+    /// The card's filters (14.5: receive addresses, multicast table; 9.3: VLANs).
+    private func accepts(_ frame: [UInt8]) -> Bool { acceptsAddress(frame) && acceptsTag(frame) }
+
+    private func acceptsTag(_ frame: [UInt8]) -> Bool {
+        let control = word(Register.receiveControl)
+        let type = UInt32(frame[12]) << 8 | UInt32(frame[13])
+        guard control & 1 << 18 != 0, type == word(Register.tagType) & 0xFFFF, frame.count >= 16 else { return true }
+        let tag = UInt32(frame[14]) << 8 | UInt32(frame[15])
+        if control & 1 << 19 != 0, tag >> 12 & 1 != control >> 20 & 1 { return false }
+        return word(Register.tagFilter + Int(tag >> 5 & 127) * 4) >> (tag & 31) & 1 != 0
+    }
+
+    private func acceptsAddress(_ frame: [UInt8]) -> Bool {
         let control = word(Register.receiveControl)
         if frame[0] & 1 == 0 {
             if control & 8 != 0 { return true }

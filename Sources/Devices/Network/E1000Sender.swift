@@ -12,6 +12,9 @@ package struct E1000Sender {
     private var putsIP = false
     private var putsTCP = false
     private var splits = false
+    /// The first data descriptor's: its VLAN tag goes into all segments.
+    private var isTagged = false
+    private var tag: UInt16 = 0
     /// No packet is longer: 64 KiB of payload and any header.
     private static let longest = 0x10000 + 256
 
@@ -24,10 +27,13 @@ package struct E1000Sender {
         visitor.field("putsIP", &putsIP)
         visitor.field("putsTCP", &putsTCP)
         visitor.field("splits", &splits)
+        visitor.field("isTagged", &isTagged)
+        visitor.field("tag", &tag)
     }
 
     /// Takes a descriptor; returns the frames that are complete then.
-    mutating func take(_ first: UInt64, _ second: UInt64, _ memory: any DMAPort) -> [[UInt8]] {
+    /// - Parameter tagType: the type of VLAN tags, which are put in where the descriptor says so; nil: none are.
+    mutating func take(_ first: UInt64, _ second: UInt64, _ memory: any DMAPort, tagType: UInt16?) -> [[UInt8]] {
         let isExtended = second >> 29 & 1 != 0
         if isExtended, second >> 20 & 15 == 0 {
             (checksums, segmentation) = (first, second)
@@ -37,6 +43,7 @@ package struct E1000Sender {
             splits = second >> 26 & 1 != 0
             putsIP = second >> 40 & 1 != 0
             putsTCP = second >> 41 & 1 != 0
+            (isTagged, tag) = (second >> 30 & 1 != 0, UInt16(truncatingIfNeeded: second >> 48))
         }
         append(first, Int(second & (isExtended ? 0xF_FFFF : 0xFFFF)), memory)
         guard second >> 24 & 1 != 0 else { return [] }
@@ -48,9 +55,17 @@ package struct E1000Sender {
             packet = []
             (splits, putsIP, putsTCP) = (false, false, false)
         }
-        if isExtended, splits { return segments }
-        if isExtended { putChecksums(&packet) }
-        return [packet]
+        // VLE: the last descriptor's, but for segments (3.3.7.1).
+        let splitsNow = isExtended && splits
+        if !splitsNow { (isTagged, tag) = (second >> 30 & 1 != 0, UInt16(truncatingIfNeeded: second >> 48)) }
+        if isExtended, !splits { putChecksums(&packet) }
+        let frames = splitsNow ? segments : [packet]
+        guard let tagType, isTagged else { return frames }
+        return frames.map { frame in
+            let place = min(frame.count, 12)
+            let tagBytes = [tagType, tag].flatMap { [UInt8($0 >> 8), UInt8($0 & 0xFF)] }
+            return frame[..<place] + tagBytes + frame[place...]
+        }
     }
 
     private mutating func append(_ address: UInt64, _ count: Int, _ memory: any DMAPort) {
@@ -76,10 +91,7 @@ package struct E1000Sender {
     /// The Internet checksum (RFC 1071) of bytes, what the field holds among them, goes into the field.
     private static func put(_ frame: inout [UInt8], at place: Int, from start: Int, to end: Int) {
         guard start < end, end <= frame.count, place + 1 < frame.count else { return }
-        var sum: UInt64 = 0
-        for index in start..<end { sum += UInt64(frame[index]) << ((index - start) & 1 == 0 ? 8 : 0) }
-        while sum > 0xFFFF { sum = sum & 0xFFFF + sum >> 16 }
-        set(&frame, place, UInt32(~sum & 0xFFFF), width: 2)
+        set(&frame, place, UInt32(~InternetChecksum.sum(frame, start..<end)), width: 2)
     }
 
     // MARK: Segments

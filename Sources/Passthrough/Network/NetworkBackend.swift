@@ -26,7 +26,7 @@ package final class CaptureNetwork: NetworkBackend {
     private let start: UInt64
 
     /// - Parameters:
-    ///   - path: a file in the classic pcap format, of Ethernet.
+    ///   - path: a file in the classic pcap or the pcapng format, of Ethernet.
     ///   - start: virtual time of the first frame, ns.
     package init(path: String, start: UInt64) throws {
         file = try PcapFile(path: path)

@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// A capture in the classic pcap format (draft-ietf-opsawg-pcap), either byte order, of micro- or nanoseconds.
+/// A capture in the classic pcap format (draft-ietf-opsawg-pcap), either byte order, of micro- or nanoseconds; or in the pcapng format.
 package final class PcapFile: Sendable {
     package struct Frame: Sendable, Equatable {
         /// Nanoseconds since 1970.
@@ -21,6 +21,9 @@ package final class PcapFile: Sendable {
     private let isSwapped: Bool
     private let nanosecondsPerUnit: UInt64
     private let offset = Mutex(headerSize)
+    /// The reader of a file in the other format, and as it was at the start.
+    private let other: Mutex<PcapngReader?>
+    private let otherStart: PcapngReader?
 
     package convenience init(path: String) throws {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
@@ -35,12 +38,24 @@ package final class PcapFile: Sendable {
     package init(bytes: [UInt8], name: String) throws {
         guard bytes.count >= Self.headerSize else { throw BackendError("\(name): this is no capture: it is too short") }
         let magic = Self.word(bytes, 0, isSwapped: false)
+        if magic == PcapngReader.magic {
+            guard let reader = PcapngReader(bytes: bytes) else { throw BackendError("\(name): this is no capture in the pcapng format") }
+            var first = reader
+            // One of something else is a mistake; an empty one is empty.
+            if first.next() == nil, let link = first.otherLinks.min() {
+                throw BackendError("\(name): its link type is \(link), not Ethernet (1)")
+            }
+            (isSwapped, nanosecondsPerUnit, self.bytes) = (false, 1, [])
+            otherStart = reader
+            other = Mutex(reader)
+            return
+        }
+        otherStart = nil
+        other = Mutex(nil)
         switch magic {
         case 0xA1B2_C3D4, 0xD4C3_B2A1: nanosecondsPerUnit = 1000
         case 0xA1B2_3C4D, 0x4D3C_B2A1: nanosecondsPerUnit = 1
-        case 0x0A0D_0D0A:
-            throw BackendError("\(name): this is a pcapng file; only the classic format is read (tshark -F pcap converts)")
-        default: throw BackendError("\(name): this is no capture in the pcap format")
+        default: throw BackendError("\(name): this is no capture in the pcap or pcapng format")
         }
         isSwapped = magic == 0xD4C3_B2A1 || magic == 0x4D3C_B2A1
         let link = Self.word(bytes, 20, isSwapped: isSwapped) & 0xFFFF
@@ -55,7 +70,8 @@ package final class PcapFile: Sendable {
 
     /// The next frame; nil at the end, and where the file is cut off or damaged.
     package func next() -> Frame? {
-        offset.withLock { offset in
+        if otherStart != nil { return other.withLock { $0?.next() } }
+        return offset.withLock { offset in
             guard let (frame, end) = frame(at: offset) else { return nil }
             offset = end
             return frame
@@ -63,7 +79,10 @@ package final class PcapFile: Sendable {
     }
 
     /// The time of the first frame, 0 when there is none.
-    package var firstTime: UInt64 { frame(at: Self.headerSize)?.0.time ?? 0 }
+    package var firstTime: UInt64 {
+        if var reader = otherStart { return reader.next()?.time ?? 0 }
+        return frame(at: Self.headerSize)?.0.time ?? 0
+    }
 
     private func frame(at offset: Int) -> (Frame, Int)? {
         guard offset <= bytes.count - Self.recordSize else { return nil }

@@ -5,7 +5,8 @@ import Glibc
 import Synchronization
 
 /// A network of the guest's own behind the program's sockets, by libslirp: NAT for TCP, UDP and ICMP echo, a DHCP server,
-/// the host's DNS server at 10.0.2.3, and a directory by TFTP. The guest is 10.0.2.15, the host 10.0.2.2. No IPv6.
+/// the host's DNS server at 10.0.2.3, and a directory by TFTP. The guest is 10.0.2.15, the host 10.0.2.2.
+/// With IPv6 a router advertises fec0::/64, of which guests make addresses of their own (RFC 4862); the host is fec0::2, DNS fec0::3.
 ///
 /// libslirp runs on a thread of its own, which is the only one to call it. It needs no rights.
 package final class UserNetwork: NetworkBackend {
@@ -92,6 +93,11 @@ private final class SlirpStack {
         configuration.vhost = Self.address(10, 0, 2, 2)
         configuration.vdhcp_start = Self.address(10, 0, 2, 15)
         configuration.vnameserver = Self.address(10, 0, 2, 3)
+        configuration.in6_enabled = options.hasIPv6
+        configuration.vprefix_addr6 = Self.address6(0)
+        configuration.vprefix_len = 64
+        configuration.vhost6 = Self.address6(2)
+        configuration.vnameserver6 = Self.address6(3)
         // The strings are the stack's, as long as the program.
         configuration.tftp_path = options.directory.flatMap { UnsafePointer(strdup($0)) }
         configuration.bootfile = options.bootFile.flatMap { UnsafePointer(strdup($0)) }
@@ -110,6 +116,13 @@ private final class SlirpStack {
 
     private static func address(_ a: UInt32, _ b: UInt32, _ c: UInt32, _ d: UInt32) -> in_addr {
         in_addr(s_addr: (a << 24 | b << 16 | c << 8 | d).bigEndian)
+    }
+
+    /// fec0::N, in the network's order: site-local (RFC 3513), because the prefix is nobody else's business.
+    private static func address6(_ last: UInt8) -> in6_addr {
+        var address = in6_addr()
+        withUnsafeMutableBytes(of: &address) { ($0[0], $0[1], $0[15]) = (0xFE, 0xC0, last) }
+        return address
     }
 
     private static func of(_ opaque: UnsafeMutableRawPointer?) -> SlirpStack {

@@ -6,6 +6,8 @@ package struct UserNetworkOptions: Sendable, Equatable {
     package var directory: String?
     /// The file that DHCP tells a guest to boot.
     package var bootFile: String?
+    /// There is an IPv6 router too.
+    package var hasIPv6 = true
 
     package init() {}
 }

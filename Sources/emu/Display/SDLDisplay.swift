@@ -16,7 +16,7 @@
         init(input: HostInput, quit: @escaping @Sendable () -> Void) throws {
             self.input = input
             self.quit = quit
-            guard SDL_Init(UInt32(SDL_INIT_VIDEO)) == 0 else {
+            guard SDL_InitSubSystem(SDL_INIT_VIDEO) == 0 else {
                 throw UserError("--display sdl: \(String(cString: SDL_GetError()))")
             }
             let anywhere = Int32(bitPattern: UInt32(SDL_WINDOWPOS_UNDEFINED_MASK))
@@ -28,7 +28,8 @@
 
         deinit {
             SDL_DestroyWindow(window)
-            SDL_Quit()
+            // Sound may go on.
+            SDL_QuitSubSystem(SDL_INIT_VIDEO)
         }
 
         func show(_ picture: Picture, rows: Range<Int>) {
