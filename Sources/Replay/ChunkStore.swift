@@ -7,12 +7,15 @@ import Synchronization
 /// A chunk that has been handed over is in the file at the latest when `finish` returns, or when the store is gone.
 final class ChunkStore {
     private let worker: Worker
+    private let clockShift: UInt8
     private var isStarted = false
 
     /// - Parameters:
     ///   - offset: where the first chunk goes.
     ///   - isThorough: much payload is worth some time if it gets smaller.
-    init(_ file: LogFile, offset: UInt64, isThorough: Bool = false) {
+    ///   - clockShift: see `LogHeader`.
+    init(_ file: LogFile, offset: UInt64, clockShift: UInt8, isThorough: Bool = false) {
+        self.clockShift = clockShift
         worker = Worker(file, offset: offset, isThorough: isThorough)
     }
     deinit { worker.drain() }
@@ -27,10 +30,10 @@ final class ChunkStore {
             // The thread keeps the worker; the store's end ends the thread.
             BackgroundThread.start(isPatient: true) { [worker] in while worker.work() {} }
         }
-        return worker.shared.wait { shared in
+        return worker.shared.wait { [clockShift] shared in
             if shared.waiting.count >= Worker.mostWaiting { return nil }
-            shared.waiting.append(ChunkJob(encoder, firstEvent: firstEvent))
-            return shared.spare.popLast() ?? ChunkEncoder()
+            shared.waiting.append(ChunkJob(encoder: encoder, firstEvent: firstEvent))
+            return shared.spare.popLast() ?? ChunkEncoder(clockShift: clockShift)
         }
     }
 
@@ -55,15 +58,11 @@ enum ChunkCompression {
     static let large = 128 << 10
 }
 
-/// A chunk on its way into the file. A class, so that only one has the encoder, whose memory is used again.
-private final class ChunkJob {
-    var encoder: ChunkEncoder
+/// A chunk on its way into the file.
+private struct ChunkJob {
+    let encoder: ChunkEncoder
     /// The number of its first event in the recording.
     let firstEvent: UInt64
-    init(_ encoder: ChunkEncoder, firstEvent: UInt64) {
-        self.encoder = encoder
-        self.firstEvent = firstEvent
-    }
 }
 
 /// What a store and its thread have together.
@@ -136,7 +135,7 @@ private final class Worker: @unchecked Sendable {
         let payload = encoder.payload
         let isLarge = payload.count >= ChunkCompression.large
         if isLarge { encoder.encodeStructure(into: &raw) } else { encoder.encode(into: &raw) }
-        var size = try compress(raw, ChunkCompression.level, at: 0)
+        var size = try raw.withUnsafeBufferPointer { (raw) throws(LogError) in try compress(raw, ChunkCompression.level, at: 0) }
         if isLarge { size = try appendFrame(payload, at: size) }
         let info = ChunkInfo(
             offset: offset, compressed: compressed[..<size], rawSize: raw.count + (isLarge ? payload.count : 0), encoder: encoder,
@@ -147,7 +146,7 @@ private final class Worker: @unchecked Sendable {
     }
 
     /// Compresses much payload behind what is there, as a frame of its own; returns where it ends.
-    private func appendFrame(_ payload: [UInt8], at start: Int) throws(LogError) -> Int {
+    private func appendFrame(_ payload: UnsafeBufferPointer<UInt8>, at start: Int) throws(LogError) -> Int {
         var end = try compress(payload, ChunkCompression.hastyLevel, at: start)
         if end - start > payload.count / 16 * 15 { return end }
         end = try compress(payload, ChunkCompression.quickLevel, at: start)
@@ -156,13 +155,11 @@ private final class Worker: @unchecked Sendable {
     }
 
     /// Writes a frame at `start` of `compressed`; returns where it ends.
-    private func compress(_ bytes: [UInt8], _ level: Int32, at start: Int) throws(LogError) -> Int {
+    private func compress(_ bytes: UnsafeBufferPointer<UInt8>, _ level: Int32, at start: Int) throws(LogError) -> Int {
         let bound = start + ZSTD_compressBound(bytes.count)
         if compressed.count < bound { compressed += [UInt8](repeating: 0, count: bound - compressed.count) }
-        let size = bytes.withUnsafeBytes { bytes in
-            compressed.withUnsafeMutableBytes {
-                ZSTD_compressCCtx(context, $0.baseAddress! + start, $0.count - start, bytes.baseAddress, bytes.count, level)
-            }
+        let size = compressed.withUnsafeMutableBytes {
+            ZSTD_compressCCtx(context, $0.baseAddress! + start, $0.count - start, bytes.baseAddress, bytes.count, level)
         }
         if ZSTD_isError(size) != 0 {
             throw LogError("\(file.path): zstd cannot compress a chunk: \(String(cString: ZSTD_getErrorName(size)))")
