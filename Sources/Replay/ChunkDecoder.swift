@@ -164,18 +164,11 @@ struct ChunkDecoder {
         }
         if length == 0 { return }
         if length >= TransferPredictor.large {
-            event.bytes = try largePayload(length: length)
+            event.bytes = try largePayload(length: length, place)
             return
         }
-        guard let bytes = columns[ChunkColumn.small(of: event.kind.rawValue).rawValue].take(length) else {
-            throw LogError("payload ends early")
-        }
-        event.bytes = [UInt8](unsafeUninitializedCapacity: length) { out, count in
-            guard let base = out.baseAddress else { return }
-            transfers.restore(place, bytes, count: length, into: base)
-            count = length
-        }
-        if kind == .dmaRead { event.bytes.withUnsafeBufferPointer { transfers.learn(read: $0.baseAddress!, count: length) } }
+        event.bytes = try smallPayload(length: length, kind == .busMaster ? .notes : .small, place)
+        if kind == .dmaRead { event.bytes.withUnsafeBufferPointer { transfers.learn(read: $0) } }
     }
 
     private mutating func payload(length: Int) throws(LogError) -> [UInt8] {
@@ -184,11 +177,21 @@ struct ChunkDecoder {
         return Array(UnsafeBufferPointer(start: bytes, count: length))
     }
 
-    private mutating func largePayload(length: Int) throws(LogError) -> [UInt8] {
+    private mutating func smallPayload(length: Int, _ column: ChunkColumn, _ place: Int) throws(LogError) -> [UInt8] {
+        guard let bytes = columns[column.rawValue].take(length) else { throw LogError("payload ends early") }
+        return [UInt8](unsafeUninitializedCapacity: length) { out, count in
+            guard let base = out.baseAddress else { return }
+            transfers.restore(place, bytes, count: length, into: base)
+            count = length
+        }
+    }
+
+    private mutating func largePayload(length: Int, _ place: Int) throws(LogError) -> [UInt8] {
         let code = try varInt(.copies, "copies end early")
         let bytes: [UInt8]
         if code == 0 {
-            bytes = try payload(length: length)
+            bytes = try smallPayload(length: TransferPredictor.large, .small, place)
+                + (try payload(length: length - TransferPredictor.large))
         } else {
             let copy = TransferPredictor.Copy(code: code)
             guard let known = transfers.copied(copy, count: length) else { throw LogError("a copy of what is not there") }

@@ -10,8 +10,6 @@ enum ChunkColumn: Int, CaseIterable {
     }
     /// Contents of DMA, blocks, frames and inputs, and digests.
     var isPayload: Bool { self == .payload || self == .small }
-    /// Where an event's small payload goes.
-    static func small(of kind: UInt8) -> ChunkColumn { kind == LogEvent.Kind.busMaster.rawValue ? .notes : .small }
 }
 
 /// Collects events in columns. `docs/log-format.md` says what stands in which. One thread at a time has it.
@@ -115,9 +113,9 @@ final class ChunkEncoder: @unchecked Sendable {
         }
         guard kind.hasBytes, length > 0, let bytes = payload.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return }
         payloadSize += length
-        if length >= TransferPredictor.large { return appendLarge(payload) }
+        if length >= TransferPredictor.large { return appendLarge(payload, place) }
         if kind == .busMaster { append(place, bytes, length, to: &notes) } else { append(place, bytes, length, to: &small) }
-        if kind == .dmaRead { transfers.learn(read: bytes, count: length) }
+        if kind == .dmaRead { transfers.learn(read: UnsafeBufferPointer(start: bytes, count: length)) }
         size += length
     }
 
@@ -127,7 +125,7 @@ final class ChunkEncoder: @unchecked Sendable {
         column.advance(length)
     }
 
-    private func appendLarge(_ payload: UnsafeRawBufferPointer) {
+    private func appendLarge(_ payload: UnsafeRawBufferPointer, _ place: Int) {
         guard let bytes = payload.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return }
         if payload.count <= TransferPredictor.mostRemembered, let copy = transfers.copy(in: payload) {
             copies.append(varInt: copy.code)
@@ -138,8 +136,11 @@ final class ChunkEncoder: @unchecked Sendable {
                 size += payload.count - known.count
             }
         } else {
+            // Headers are at the beginning: they are much like those of the last one.
+            let head = TransferPredictor.large
             copies.append(varInt: 0)
-            large.append(from: bytes, count: payload.count)
+            append(place, bytes, head, to: &small)
+            large.append(from: bytes + head, count: payload.count - head)
             size += payload.count
         }
         transfers.learn(large: payload)

@@ -48,12 +48,16 @@ final class ChunkStore {
 enum ChunkCompression {
     static let level: Int32 = 9
     /// Much payload is a frame of its own. It may be data that nothing can make smaller (a download): a quick level finds
-    /// out, and trying harder would only cost time. At the devices cut it has to do: traffic is there twice, by DMA and as
-    /// frames, which it finds, and comes faster than thorough levels work.
+    /// out, and trying harder would only cost time. At the devices cut it has to do: traffic comes faster than thorough levels
+    /// work.
     static let quickLevel: Int32 = 1
-    /// Twice as quick again. What it makes smaller by less than a sixteenth is data that has been compressed, with headers of
-    /// frames between them at most, and nothing else is tried.
+    /// What this level makes smaller by less than a sixteenth, in samples, is data that has been compressed, and is passed on
+    /// by `storeLevel`, which looks at next to nothing.
     static let hastyLevel: Int32 = -5
+    static let storeLevel: Int32 = -131_072
+    /// So many samples of so many bytes.
+    static let samples = 4
+    static let sampleSize = 32 << 10
     /// Bytes that are much.
     static let large = 128 << 10
 }
@@ -147,9 +151,16 @@ private final class Worker: @unchecked Sendable {
 
     /// Compresses much payload behind what is there, as a frame of its own; returns where it ends.
     private func appendFrame(_ payload: UnsafeBufferPointer<UInt8>, at start: Int) throws(LogError) -> Int {
-        var end = try compress(payload, ChunkCompression.hastyLevel, at: start)
-        if end - start > payload.count / 16 * 15 { return end }
-        end = try compress(payload, ChunkCompression.quickLevel, at: start)
+        var samples = 0
+        for number in 0..<ChunkCompression.samples {
+            let from = payload.count / ChunkCompression.samples * number
+            let sample = UnsafeBufferPointer(rebasing: payload[from..<min(from + ChunkCompression.sampleSize, payload.count)])
+            samples += try compress(sample, ChunkCompression.hastyLevel, at: start) - start
+        }
+        if samples > ChunkCompression.samples * ChunkCompression.sampleSize / 16 * 15 {
+            return try compress(payload, ChunkCompression.storeLevel, at: start)
+        }
+        let end = try compress(payload, ChunkCompression.quickLevel, at: start)
         if !isThorough || end - start > payload.count / 8 * 7 { return end }
         return try compress(payload, ChunkCompression.level, at: start)
     }

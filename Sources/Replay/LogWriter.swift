@@ -33,7 +33,7 @@ package final class LogWriter {
         LogLayout.put32(CRC32C.checksum(visitor.bytes), &bytes)
         bytes += visitor.bytes
         try file.append(bytes)
-        // At the devices cut traffic is there more than once, by DMA and as frames.
+        // At the devices cut traffic comes faster than thorough levels work.
         encoder = ChunkEncoder(clockShift: header.clockShift)
         store = ChunkStore(
             file, offset: UInt64(bytes.count), clockShift: header.clockShift, isThorough: header.boundary == .inputs)

@@ -6,7 +6,8 @@ import Glibc
 /// transfer goes (a buffer), or which entry of another table is next. So an address is expected in one of three ways, the one
 /// that was right last time in this place; a place is a site after two others.
 final class TransferPredictor {
-    /// Payloads below this are expected from the one before, byte for byte; they stand in a column of their own.
+    /// Payloads below this, and so many bytes of others, are expected from the one before, byte for byte; they stand in columns
+    /// of their own.
     static let large = 64
     /// Longer ones are not remembered as a whole.
     static let mostRemembered = 66_000
@@ -77,7 +78,8 @@ final class TransferPredictor {
         places[place].pointer = pointer
     }
     /// Takes note of what a bus master has read: addresses of 4 bytes with a length behind them, or of 8 bytes; or a number.
-    func learn(read bytes: UnsafePointer<UInt8>, count: Int) {
+    func learn(read bytes: UnsafeBufferPointer<UInt8>) {
+        let count = bytes.count
         if count == 0 || count >= Self.large { return }
         pointer = 0
         for index in 0..<(count == 8 ? 4 : min(count, 8)) { pointer |= UInt64(bytes[index]) << UInt64(index * 8) }
@@ -88,7 +90,7 @@ final class TransferPredictor {
     /// Bytes that are counted together: differences carry within them.
     private static func step(_ count: Int) -> Int { count == 2 ? 2 : count <= 16 && count % 4 == 0 ? 4 : 1 }
 
-    /// What `bytes` differ by from what was last in this place; `out` has room for `count` bytes, fewer than `large`.
+    /// What `bytes` differ by from what was last in this place; `out` has room for `count` bytes, at most `large`.
     func difference(_ place: Int, _ bytes: UnsafePointer<UInt8>, count: Int, into out: UnsafeMutablePointer<UInt8>) {
         combine(place, bytes, count, out, isUndoing: false)
         remember(place, bytes, count)
