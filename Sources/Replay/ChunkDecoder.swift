@@ -160,7 +160,7 @@ struct ChunkDecoder {
             event.address = try signed(.addresses, "addresses end early") &+ transfers.expectedAddress(place, length: length)
             transfers.learn(place, address: event.address, length: length)
         } else if kind == .busMaster {
-            event.address = 0
+            event.address = kind.siteAddress(event.address, length: length)
         }
         if length == 0 { return }
         if length >= TransferPredictor.large {

@@ -187,7 +187,9 @@ extension LogEvent.Kind {
     /// many bytes it is says what it is for.
     func siteAddress(_ address: UInt64, length: Int) -> UInt64 {
         switch self {
-        case .dmaRead, .dmaWrite, .busMaster: UInt64(min(length, TransferPredictor.large))
+        case .dmaRead, .dmaWrite: UInt64(min(length, TransferPredictor.large))
+        // The same said twice gives the address.
+        case .busMaster: address ^ UInt64(min(length, TransferPredictor.large)) << 48
         case .dmaImage: 0
         default: address
         }

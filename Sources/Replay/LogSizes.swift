@@ -15,8 +15,11 @@ package struct LogSizes: Sendable {
     /// What contents of DMA and blocks, inputs, digests and frames take.
     package var payload: UInt64 = 0
 
-    /// The file without what its payload takes: what the transactions themselves cost, with headers and index.
-    package var beyondPayload: UInt64 { file > payload ? file - payload : 0 }
+    /// The file without what its payload takes: what the transactions themselves cost, with headers and index. Columns that are
+    /// compressed together cost less than each alone: not less than the others take alone.
+    package var beyondPayload: UInt64 { max(file > payload ? file - payload : 0, others) }
+    /// What columns without payload take, each alone.
+    var others: UInt64 = 0
 }
 
 extension LogReader {
@@ -39,7 +42,7 @@ extension LogReader {
                 if kind == .payload, let ownFrame { compressed = ownFrame }
                 sizes.columns[index].raw += UInt64(length)
                 sizes.columns[index].compressed += compressed
-                if kind.isPayload { sizes.payload += compressed }
+                if kind.isPayload { sizes.payload += compressed } else { sizes.others += compressed }
                 offset += length
             }
         }
