@@ -7,12 +7,15 @@ import Synchronization
 /// A chunk that has been handed over is in the file at the latest when `finish` returns, or when the store is gone.
 final class ChunkStore {
     private let worker: Worker
+    private let clockShift: UInt8
     private var isStarted = false
 
     /// - Parameters:
     ///   - offset: where the first chunk goes.
     ///   - isThorough: much payload is worth some time if it gets smaller.
-    init(_ file: LogFile, offset: UInt64, isThorough: Bool = false) {
+    ///   - clockShift: see `LogHeader`.
+    init(_ file: LogFile, offset: UInt64, clockShift: UInt8, isThorough: Bool = false) {
+        self.clockShift = clockShift
         worker = Worker(file, offset: offset, isThorough: isThorough)
     }
     deinit { worker.drain() }
@@ -27,10 +30,10 @@ final class ChunkStore {
             // The thread keeps the worker; the store's end ends the thread.
             BackgroundThread.start(isPatient: true) { [worker] in while worker.work() {} }
         }
-        return worker.shared.wait { shared in
+        return worker.shared.wait { [clockShift] shared in
             if shared.waiting.count >= Worker.mostWaiting { return nil }
-            shared.waiting.append(ChunkJob(encoder, firstEvent: firstEvent))
-            return shared.spare.popLast() ?? ChunkEncoder()
+            shared.waiting.append(ChunkJob(encoder: encoder, firstEvent: firstEvent))
+            return shared.spare.popLast() ?? ChunkEncoder(clockShift: clockShift)
         }
     }
 
@@ -45,25 +48,25 @@ final class ChunkStore {
 enum ChunkCompression {
     static let level: Int32 = 9
     /// Much payload is a frame of its own. It may be data that nothing can make smaller (a download): a quick level finds
-    /// out, and trying harder would only cost time. At the devices cut it has to do: traffic is there twice, by DMA and as
-    /// frames, which it finds, and comes faster than thorough levels work.
+    /// out, and trying harder would only cost time. At the devices cut it has to do: traffic comes faster than thorough levels
+    /// work.
     static let quickLevel: Int32 = 1
-    /// Twice as quick again. What it makes smaller by less than a sixteenth is data that has been compressed, with headers of
-    /// frames between them at most, and nothing else is tried.
+    /// What this level makes smaller by less than a sixteenth, in samples, is data that has been compressed, and is passed on
+    /// by `storeLevel`, which looks at next to nothing.
     static let hastyLevel: Int32 = -5
+    static let storeLevel: Int32 = -131_072
+    /// So many samples of so many bytes.
+    static let samples = 4
+    static let sampleSize = 32 << 10
     /// Bytes that are much.
     static let large = 128 << 10
 }
 
-/// A chunk on its way into the file. A class, so that only one has the encoder, whose memory is used again.
-private final class ChunkJob {
-    var encoder: ChunkEncoder
+/// A chunk on its way into the file.
+private struct ChunkJob {
+    let encoder: ChunkEncoder
     /// The number of its first event in the recording.
     let firstEvent: UInt64
-    init(_ encoder: ChunkEncoder, firstEvent: UInt64) {
-        self.encoder = encoder
-        self.firstEvent = firstEvent
-    }
 }
 
 /// What a store and its thread have together.
@@ -136,7 +139,7 @@ private final class Worker: @unchecked Sendable {
         let payload = encoder.payload
         let isLarge = payload.count >= ChunkCompression.large
         if isLarge { encoder.encodeStructure(into: &raw) } else { encoder.encode(into: &raw) }
-        var size = try compress(raw, ChunkCompression.level, at: 0)
+        var size = try raw.withUnsafeBufferPointer { (raw) throws(LogError) in try compress(raw, ChunkCompression.level, at: 0) }
         if isLarge { size = try appendFrame(payload, at: size) }
         let info = ChunkInfo(
             offset: offset, compressed: compressed[..<size], rawSize: raw.count + (isLarge ? payload.count : 0), encoder: encoder,
@@ -147,22 +150,27 @@ private final class Worker: @unchecked Sendable {
     }
 
     /// Compresses much payload behind what is there, as a frame of its own; returns where it ends.
-    private func appendFrame(_ payload: [UInt8], at start: Int) throws(LogError) -> Int {
-        var end = try compress(payload, ChunkCompression.hastyLevel, at: start)
-        if end - start > payload.count / 16 * 15 { return end }
-        end = try compress(payload, ChunkCompression.quickLevel, at: start)
+    private func appendFrame(_ payload: UnsafeBufferPointer<UInt8>, at start: Int) throws(LogError) -> Int {
+        var samples = 0
+        for number in 0..<ChunkCompression.samples {
+            let from = payload.count / ChunkCompression.samples * number
+            let sample = UnsafeBufferPointer(rebasing: payload[from..<min(from + ChunkCompression.sampleSize, payload.count)])
+            samples += try compress(sample, ChunkCompression.hastyLevel, at: start) - start
+        }
+        if samples > ChunkCompression.samples * ChunkCompression.sampleSize / 16 * 15 {
+            return try compress(payload, ChunkCompression.storeLevel, at: start)
+        }
+        let end = try compress(payload, ChunkCompression.quickLevel, at: start)
         if !isThorough || end - start > payload.count / 8 * 7 { return end }
         return try compress(payload, ChunkCompression.level, at: start)
     }
 
     /// Writes a frame at `start` of `compressed`; returns where it ends.
-    private func compress(_ bytes: [UInt8], _ level: Int32, at start: Int) throws(LogError) -> Int {
+    private func compress(_ bytes: UnsafeBufferPointer<UInt8>, _ level: Int32, at start: Int) throws(LogError) -> Int {
         let bound = start + ZSTD_compressBound(bytes.count)
         if compressed.count < bound { compressed += [UInt8](repeating: 0, count: bound - compressed.count) }
-        let size = bytes.withUnsafeBytes { bytes in
-            compressed.withUnsafeMutableBytes {
-                ZSTD_compressCCtx(context, $0.baseAddress! + start, $0.count - start, bytes.baseAddress, bytes.count, level)
-            }
+        let size = compressed.withUnsafeMutableBytes {
+            ZSTD_compressCCtx(context, $0.baseAddress! + start, $0.count - start, bytes.baseAddress, bytes.count, level)
         }
         if ZSTD_isError(size) != 0 {
             throw LogError("\(file.path): zstd cannot compress a chunk: \(String(cString: ZSTD_getErrorName(size)))")

@@ -4,7 +4,7 @@ import MachineState
 /// What a recording starts with: all that is needed to build the same machine again.
 package struct LogHeader: Sendable, Equatable {
     /// The version this program writes, and the newest it reads.
-    package static let formatVersion: UInt32 = 1
+    package static let formatVersion: UInt32 = 2
 
     /// A file that must be the same at replay.
     package struct Image: Sendable, Equatable {

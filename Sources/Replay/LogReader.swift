@@ -4,6 +4,8 @@ import MachineState
 /// Reads a recording, chunk by chunk.
 package final class LogReader {
     package let header: LogHeader
+    /// Of the file's format.
+    package let version: UInt32
     package let chunks: [ChunkInfo]
     /// The recording was closed properly: it has its index.
     package let isComplete: Bool
@@ -18,7 +20,7 @@ package final class LogReader {
         let start = LogLayout.magic.count + 12
         guard let bytes = try file.read(at: 0, count: start), Array(bytes[..<LogLayout.magic.count]) == LogLayout.magic
         else { throw LogError("\(path): is not a recording of emu") }
-        let version = LogLayout.get32(bytes, LogLayout.magic.count)
+        version = LogLayout.get32(bytes, LogLayout.magic.count)
         guard version >= 1, version <= LogHeader.formatVersion else {
             throw LogError("\(path): has format version \(version); this program reads up to \(LogHeader.formatVersion)")
         }
@@ -108,22 +110,31 @@ package final class LogReader {
         let raw = try rawBytes(of: chunk)
         do {
             return try ChunkDecoder.decode(
-                raw, count: Int(chunk.eventCount), firstPosition: chunk.firstPosition, firstSkipped: chunk.firstSkipped)
+                raw, version: version, clockShift: header.clockShift, count: Int(chunk.eventCount),
+                firstPosition: chunk.firstPosition, firstSkipped: chunk.firstSkipped)
         } catch { throw LogError("\(path): the chunk at byte \(chunk.offset) is damaged: \(error.description)") }
     }
 
     /// A chunk's columns.
     func rawBytes(of chunk: ChunkInfo) throws(LogError) -> [UInt8] {
+        let compressed = try compressedBytes(of: chunk)
+        var raw = [UInt8](repeating: 0, count: Int(chunk.rawSize))
+        let size = ZSTD_decompress(&raw, raw.count, compressed, compressed.count)
+        guard ZSTD_isError(size) == 0, size == raw.count else {
+            throw LogError("\(path): the chunk at byte \(chunk.offset) cannot be decompressed")
+        }
+        return raw
+    }
+
+    /// A chunk as it is in the file.
+    func compressedBytes(of chunk: ChunkInfo) throws(LogError) -> [UInt8] {
         let place = "\(path): the chunk at byte \(chunk.offset)"
         guard
             let compressed = try file.read(
                 at: chunk.offset + UInt64(LogLayout.chunkHeaderSize), count: Int(chunk.compressedSize)),
             CRC32C.checksum(compressed) == chunk.checksum
         else { throw LogError("\(place) is damaged: the checksum does not match") }
-        var raw = [UInt8](repeating: 0, count: Int(chunk.rawSize))
-        let size = ZSTD_decompress(&raw, raw.count, compressed, compressed.count)
-        guard ZSTD_isError(size) == 0, size == raw.count else { throw LogError("\(place) cannot be decompressed") }
-        return raw
+        return compressed
     }
 
     /// All events from number `first` on, in order; one chunk is in memory at a time. `body` returns false to stop.

@@ -5,12 +5,14 @@ package final class LogWriter {
     /// Events and bytes at which a chunk is closed.
     private static let maxEvents = 65_536
     private static let maxBytes = 4 << 20
+    /// The same for all payload, which may be in the chunk once and in its events more often.
+    private static let maxPayload = 16 << 20
     /// A partial chunk is closed when it has waited so long.
     private static let maxAge = Duration.seconds(2)
 
     package let path: String
     private let store: ChunkStore
-    private var encoder = ChunkEncoder()
+    private var encoder: ChunkEncoder
     /// Chunks that have been closed.
     package private(set) var chunkCount = 0
     private var opened = ContinuousClock.now
@@ -31,8 +33,10 @@ package final class LogWriter {
         LogLayout.put32(CRC32C.checksum(visitor.bytes), &bytes)
         bytes += visitor.bytes
         try file.append(bytes)
-        // At the devices cut traffic is there more than once, by DMA and as frames.
-        store = ChunkStore(file, offset: UInt64(bytes.count), isThorough: header.boundary == .inputs)
+        // At the devices cut traffic comes faster than thorough levels work.
+        encoder = ChunkEncoder(clockShift: header.clockShift)
+        store = ChunkStore(
+            file, offset: UInt64(bytes.count), clockShift: header.clockShift, isThorough: header.boundary == .inputs)
     }
 
     package func append(_ event: LogEvent) {
@@ -44,7 +48,9 @@ package final class LogWriter {
         if encoder.count == 0 { opened = .now }
         encoder.append(event, payload: payload)
         eventCount += 1
-        if encoder.count >= Self.maxEvents || encoder.size >= Self.maxBytes { closeChunk() }
+        if encoder.count >= Self.maxEvents || encoder.size >= Self.maxBytes || encoder.payloadSize >= Self.maxPayload {
+            closeChunk()
+        }
     }
 
     /// Closes the chunk if it has been open for long. Called every few milliseconds.

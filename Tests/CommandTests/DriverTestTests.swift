@@ -98,6 +98,24 @@ struct DriverTestTests {
         let moved = Self.line.replacingOccurrences(of: "nokaslr ", with: "")
         let elsewhere = try Program.run("driver-test", file, "--device", "piix3-ide", "--console", "--with-append", moved)
         #expect(elsewhere.status == 0 && elsewhere.output.contains(" 0 departures") && elsewhere.output.contains("written 15"), "\(elsewhere.output)")
+
+        // A driver that sets another transfer mode (SET FEATURES, its number in COUNT) departs there only, and the disk is written to its end.
+        func test(_ option: String, _ more: String...) throws -> Program.Result {
+            try Program.run(["driver-test", file, "--device", "piix3-ide", "--console", "--with-append", "\(Self.line) \(option)"] + more)
+        }
+        let slower = try test("libata.force=udma2")
+        #expect(slower.status == 1 && slower.output.contains("written 15"), "\(slower.output)")
+        #expect(slower.output.contains(" 1 departures, 0 recorded accesses not made"), "\(slower.output)")
+        let first = try #require(slower.output.split(separator: "\n").first { $0.hasPrefix("the first: ") })
+        #expect(first.contains(": COUNT <- 0x42, recorded: 0x22 (event "), "\(first)")
+        // With the place in the kernel by name.
+        let pc = try #require(UInt64(first.split(separator: "pc=0x")[1].prefix { $0.isHexDigit }, radix: 16))
+        let map = try scratch.write("System.map", Array("\(String(pc - 14, radix: 16)) T iowrite8\n".utf8))
+        #expect(try test("libata.force=udma2", "--symbols", map).output.contains(" iowrite8+0xe: COUNT <- 0x42, recorded: 0x22"))
+        // One that does without DMA asks for other things altogether: the first is told, the run goes on and comes to an end.
+        let programmed = try test("libata.dma=0")
+        #expect(programmed.status == 1 && programmed.output.contains("COUNT <- 0xc, recorded: 0x22 (event "), "\(programmed.output)")
+        #expect(programmed.output.contains("COMMAND <- 0xc4, recorded: 0xc8 (event ") && programmed.output.contains(" recorded accesses not made"))
     }
 
     /// A disk and random numbers on threads, on the host's clock: no two runs are alike, and both replay.

@@ -29,7 +29,8 @@ enum Program {
     }
 
     /// Runs to the end. What it prints must fit the pipes' buffers: these runs say little.
-    static func run(_ arguments: String...) throws -> Result {
+    static func run(_ arguments: String...) throws -> Result { try run(arguments) }
+    static func run(_ arguments: [String]) throws -> Result {
         let (process, output, errors) = try start(arguments)
         let text = output.fileHandleForReading.readDataToEndOfFile()
         let messages = errors.fileHandleForReading.readDataToEndOfFile()

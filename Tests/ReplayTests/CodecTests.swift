@@ -180,7 +180,7 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
 
     /// A later version's optional events do not keep this one from reading the rest.
     @Test func unknownOptionalEventsArePassedOver() throws {
-        var encoder = ChunkEncoder()
+        let encoder = ChunkEncoder(clockShift: 0)
         var note = LogEvent(.frame, position: 7)
         note.bytes = [1, 2, 3]
         var last = LogEvent(.portWrite, position: 9)
@@ -194,11 +194,11 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
         let kind = 4 + sites + 4
         try #require(bytes[kind] == LogEvent.Kind.frame.rawValue)
         bytes[kind] = 200
-        let events = try ChunkDecoder.decode(bytes, count: 2, firstPosition: 7, firstSkipped: 0)
+        let events = try ChunkDecoder.decode(bytes, clockShift: 0, count: 2, firstPosition: 7, firstSkipped: 0)
         #expect(events.map(\.kind) == [.unknown, .portWrite] && events[0].bytes == [1, 2, 3] && events[1] == last)
         #expect(events[0].kind.isOptional)
         bytes[kind] = 100
-        #expect(throws: LogError.self) { try ChunkDecoder.decode(bytes, count: 2, firstPosition: 7, firstSkipped: 0) }
+        #expect(throws: LogError.self) { try ChunkDecoder.decode(bytes, clockShift: 0, count: 2, firstPosition: 7, firstSkipped: 0) }
     }
 
     /// Whatever a file says of its digests.
@@ -267,8 +267,8 @@ private func withDerivedTimes(_ events: [LogEvent]) -> [LogEvent] {
     }
 
     @Test func aFullDiskIsTold() throws {
-        let store = ChunkStore(try LogFile.create("/dev/full"), offset: 0)
-        var encoder = ChunkEncoder()
+        let store = ChunkStore(try LogFile.create("/dev/full"), offset: 0, clockShift: 0)
+        var encoder = ChunkEncoder(clockShift: 0)
         for number in 0..<20 as Range<UInt64> {
             encoder.append(LogEvent(.portWrite, position: number))
             encoder = store.store(encoder, firstEvent: number)
