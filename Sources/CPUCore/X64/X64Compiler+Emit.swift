@@ -438,13 +438,19 @@
             if isNear(target) {
                 exits[exitCount] = Exit(place: asm.jump(), target: target, isPatchable: true)
             } else {
-                let entry = layout.entries + Int32(EntryTable.index(target, block.pointee.mode)) * 16
-                asm.movImmediate(.rax, EntryTable.key(target, block.pointee.mode))
-                asm.arithmetic(.cmp, 3, .mem(.rbp, entry), .rax)
-                exits[exitCount] = Exit(place: asm.jump(if: .nz), target: target, isPatchable: false)
-                asm.jump(.mem(.rbp, entry + 8))
+                exits[exitCount] = Exit(place: jumpByTable(to: target), target: target, isPatchable: false)
             }
             exitCount += 1
+        }
+
+        /// To where the table of entries says that `target` begins; gives the place of the jump that is taken when it does not know.
+        mutating func jumpByTable(to target: UInt64) -> UnsafeMutablePointer<UInt8> {
+            let entry = layout.entries + Int32(EntryTable.index(target, block.pointee.mode)) * 16
+            asm.movImmediate(.rax, EntryTable.key(target, block.pointee.mode))
+            asm.arithmetic(.cmp, 3, .mem(.rbp, entry), .rax)
+            let unknown = asm.jump(if: .nz)
+            asm.jump(.mem(.rbp, entry + 8))
+            return unknown
         }
 
         private mutating func jumpIndirect(_ op: MicroOp) {

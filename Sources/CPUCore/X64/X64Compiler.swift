@@ -354,9 +354,15 @@
         private mutating func emitExits() {
             for index in 0..<exitCount {
                 let exit = exits[index]
+                var site: UInt64 = 0
+                if exit.isPatchable {
+                    // What is patched to come here asks the table of entries first.
+                    site = UInt64(exit.place - code.writable) | UInt64(asm.cursor - code.writable) << 32
+                    let unknown = jumpByTable(to: exit.target)
+                    asm.bind(unknown)
+                }
                 asm.bind(exit.place)
                 storeConstant(layout.pc, exit.target)
-                let site = exit.isPatchable ? UInt64(exit.place - code.writable) : 0
                 asm.movImmediate(.rcx, site)
                 asm.store(3, .mem(.rbp, layout.patchSite), .rcx)
                 self.exit(.lookUp)

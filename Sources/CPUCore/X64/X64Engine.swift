@@ -139,8 +139,11 @@
                 let entry = block.pointee.entry.unsafelyUnwrapped
                 entries[EntryTable.index(pc, mode)] = EntryTable.Entry(
                     key: EntryTable.key(pc, mode), code: UInt64(UInt(bitPattern: entry)))
-                // A block that goes on into another page must be found anew each time: that page may lie elsewhere by then.
-                if site != 0, block.pointee.secondPage < 0 { patch(site, entry) }
+                // A block that goes on into another page is asked for in the table each time: that page may lie elsewhere by then.
+                if site != 0 {
+                    let place = Int(truncatingIfNeeded: site & 0xFFFF_FFFF)
+                    patch(place, block.pointee.secondPage < 0 ? entry - UnsafeRawPointer(code.executable) : Int(site >> 32))
+                }
                 site = 0
                 packFlags(core)
                 let reason = enter(state, entry)
@@ -188,12 +191,10 @@
             return true
         }
 
-        /// Lets a jump go straight to `entry`.
-        private func patch(_ site: UInt64, _ entry: UnsafeRawPointer) {
-            let place = code.writable + Int(site)
-            let target = entry - UnsafeRawPointer(code.executable)
-            UnsafeMutableRawPointer(place).storeBytes(
-                of: Int32(truncatingIfNeeded: target - Int(site) - 4), as: Int32.self)
+        /// Lets the jump whose displacement is at `place` go to `target`, both counted from the beginning of generated code.
+        private func patch(_ place: Int, _ target: Int) {
+            UnsafeMutableRawPointer(code.writable + place).storeBytes(
+                of: Int32(truncatingIfNeeded: target - place - 4), as: Int32.self)
         }
 
         private func packFlags(_ core: UnsafeMutablePointer<CoreState>) {

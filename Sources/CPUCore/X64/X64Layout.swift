@@ -134,7 +134,8 @@
 
     /// Why generated code came back; what `X64Engine.run` switches on.
     enum X64Exit: UInt64 {
-        /// The block at `pc` has no known code; `patchSite` is the jump that may go there directly, or 0.
+        /// The block at `pc` has no known code; `patchSite` is the jump that may go there directly, or 0. Its upper half
+        /// is where the jump goes to ask the table of entries; both are counted from the beginning of generated code.
         case lookUp = 1
         case horizon
         case leave
