@@ -198,11 +198,11 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         }
         var event = outsideEvent(.busMaster)
         event.within = isInTransaction
-        event.bytes = Array(master.text.utf8)
+        var text = master.text
         // Once more if the chunk ends with the note.
         repeat {
             noted = (master, key, writer.chunkCount)
-            writer.append(event)
+            text.withUTF8 { writer.append(event, payload: UnsafeRawBufferPointer($0)) }
         } while noted?.chunk != writer.chunkCount && writer.failure == nil
     }
 
