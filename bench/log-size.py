@@ -104,10 +104,11 @@ def qemu():
     if not shutil.which("qemu-system-x86_64"):
         return None
     log = os.path.join(OUT, "qemu.bin")
-    process = subprocess.Popen(
-        ["qemu-system-x86_64", "-m", "256", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
-         "-icount", f"shift=3,rr=record,rrfile={log}", "-kernel", KERNEL, "-initrd", INITRD, "-append", APPEND],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = lambda mode: [
+        "qemu-system-x86_64", "-m", "256", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
+        "-icount", f"shift=3,rr={mode},rrfile={log}", "-kernel", KERNEL, "-initrd", INITRD, "-append", APPEND]
+    start = time.monotonic()
+    process = subprocess.Popen(command("record"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     text = b""
     while not text.endswith(b"emu# "):
         byte = process.stdout.read(1)
@@ -117,6 +118,13 @@ def qemu():
     process.stdin.write(b"poweroff -f\n")
     process.stdin.flush()
     process.communicate()
+    recorded = time.monotonic() - start
+    start = time.monotonic()
+    try:
+        subprocess.run(command("replay"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
+        print(f"QEMU: recorded in {recorded:.2f} s, replayed in {time.monotonic() - start:.2f} s", file=sys.stderr)
+    except subprocess.TimeoutExpired:
+        print(f"QEMU: recorded in {recorded:.2f} s; the replay has not ended after 120 s", file=sys.stderr)
     return os.path.getsize(log)
 
 
@@ -134,7 +142,9 @@ def main():
             # The pair of this recording, in the same minute of the same machine.
             plain = min(plain, scenario(*(["--boundary=devices", "--no-record"] if boundary == "devices" else [])))
             info = json.loads(subprocess.check_output([EMU, "info", "--json", "--columns", file]))
+            start = time.monotonic()
             subprocess.run([EMU, "verify", file], check=True, stdout=subprocess.DEVNULL)
+            replay = time.monotonic() - start
             rows.append({
                 "scenario": name, "boundary": boundary, "bytes": info["bytes"],
                 "bytes / payload": round(info["bytes"] / payload, 4) if payload else "",
@@ -144,6 +154,7 @@ def main():
                 "bytes per transaction beyond payload":
                     round(info["bytesPerTransactionBeyondPayload"], 3) if info["transactions"] else "",
                 "run time / unrecorded": round(seconds / plain, 3),
+                "replay, s": round(replay, 2),
                 "events": " ".join(f"{kind} {count}" for kind, count in sorted(info["events"].items())),
             })
             print(f"{name}, {boundary}: {info['bytes']} bytes", file=sys.stderr)

@@ -11,7 +11,7 @@ package struct BusMasterName: Sendable, Equatable {
     }
 
     /// "device: request".
-    package var text: String { request.map { "\(device): \($0)" } ?? device }
+    package var text: String { request.map { device + ": " + $0 } ?? device }
     /// The same from its text.
     package init(text: String) {
         let parts = text.split(separator: ": ", maxSplits: 1)

@@ -34,11 +34,12 @@ struct ChunkDecoder {
             return nil
         }
         /// `count` bytes; nil if there are fewer.
-        mutating func take(_ count: Int) -> UnsafePointer<UInt8>? {
-            guard count >= 0, count <= left, let at = next else { return nil }
-            next = at + count
+        mutating func take(_ count: Int) -> UnsafeBufferPointer<UInt8>? {
+            guard count >= 0, count <= left else { return nil }
+            let taken = UnsafeBufferPointer(start: next, count: count)
+            next = next.map { $0 + count }
             left -= count
-            return at
+            return taken
         }
     }
 
@@ -172,37 +173,39 @@ struct ChunkDecoder {
     }
 
     private mutating func payload(length: Int) throws(LogError) -> [UInt8] {
-        if length == 0 { return [] }
         guard let bytes = columns[ChunkColumn.payload.rawValue].take(length) else { throw LogError("payload ends early") }
-        return Array(UnsafeBufferPointer(start: bytes, count: length))
+        return Array(bytes)
     }
 
+    /// At least one byte.
     private mutating func smallPayload(length: Int, _ column: ChunkColumn, _ place: Int) throws(LogError) -> [UInt8] {
-        guard let bytes = columns[column.rawValue].take(length) else { throw LogError("payload ends early") }
+        guard let bytes = columns[column.rawValue].take(length), let from = bytes.baseAddress else { throw LogError("payload ends early") }
         return [UInt8](unsafeUninitializedCapacity: length) { out, count in
             guard let base = out.baseAddress else { return }
-            transfers.restore(place, bytes, count: length, into: base)
+            transfers.restore(place, from, count: length, into: base)
             count = length
         }
     }
 
     private mutating func largePayload(length: Int, _ place: Int) throws(LogError) -> [UInt8] {
         let code = try varInt(.copies, "copies end early")
-        let bytes: [UInt8]
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(length)
         if code == 0 {
-            bytes = try smallPayload(length: TransferPredictor.large, .small, place)
-                + (try payload(length: length - TransferPredictor.large))
+            bytes += try smallPayload(length: TransferPredictor.large, .small, place)
+            bytes += try rest(length - TransferPredictor.large)
         } else {
             let copy = TransferPredictor.Copy(code: code)
             guard let known = transfers.copied(copy, count: length) else { throw LogError("a copy of what is not there") }
-            if copy.isWhole {
-                let before = try payload(length: copy.at)
-                bytes = before + known + (try payload(length: length - copy.at - known.count))
-            } else {
-                bytes = Array(known)
-            }
+            if copy.isWhole { bytes += try rest(copy.at) }
+            bytes += known
+            bytes += try rest(length - bytes.count)
         }
         bytes.withUnsafeBytes { transfers.learn(large: $0) }
+        return bytes
+    }
+    private mutating func rest(_ count: Int) throws(LogError) -> UnsafeBufferPointer<UInt8> {
+        guard let bytes = columns[ChunkColumn.payload.rawValue].take(count) else { throw LogError("payload ends early") }
         return bytes
     }
 }

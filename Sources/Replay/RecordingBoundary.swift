@@ -187,10 +187,12 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
 
     /// Says whose DMA follows, and what for, unless that has been said. For readers of the log.
     private func noteMaster(isWriting: Bool) {
-        let key = inner.busMasterKey(isWriting: isWriting)
+        var key = inner.busMasterKey(isWriting: isWriting)
         let isSameChunk = noted?.chunk == writer.chunkCount
         if isSameChunk, let key, let known = noted?.key, isWriting ? key == known : key >> 56 == known >> 56 { return }
-        guard let master = inner.busMaster(isWriting: isWriting) else { return }
+        guard var master = inner.busMaster(isWriting: isWriting) else { return }
+        // Where a chunk ends depends on the host: what is said of a read must not.
+        if !isSameChunk, !isWriting, let noted, noted.master.device == master.device { (master, key) = (noted.master, noted.key) }
         if isSameChunk, let noted, noted.master.device == master.device, !isWriting || noted.master == master {
             // Other numbers for the same words.
             if isWriting { self.noted?.key = key }
@@ -198,11 +200,11 @@ package final class RecordingBoundary: HostBoundary, InsideMemory {
         }
         var event = outsideEvent(.busMaster)
         event.within = isInTransaction
-        event.bytes = Array(master.text.utf8)
+        var text = master.text
         // Once more if the chunk ends with the note.
         repeat {
             noted = (master, key, writer.chunkCount)
-            writer.append(event)
+            text.withUTF8 { writer.append(event, payload: UnsafeRawBufferPointer($0)) }
         } while noted?.chunk != writer.chunkCount && writer.failure == nil
     }
 

@@ -135,6 +135,8 @@ package final class TraceText {
             let channel = Channel(rawValue: UInt16(truncatingIfNeeded: event.address))
             if event.address == UInt64(USBSettings.captureSource) {
                 buffer.append("usbmon record ")
+            } else if event.address == UInt64(USBSettings.referenceSource) {
+                buffer.append("usbmon record of data in a disk image, ")
             } else if let channel, Channel.network.contains(channel) {
                 buffer.append(event.width == 0 ? "frame in, " : "frame out, ")
                 buffer.append(text: channel.name)

@@ -103,7 +103,14 @@ struct DriverTestTests {
         func test(_ option: String, _ more: String...) throws -> Program.Result {
             try Program.run(["driver-test", file, "--device", "piix3-ide", "--console", "--with-append", "\(Self.line) \(option)"] + more)
         }
-        let slower = try test("libata.force=udma2")
+        // The kernel looks for drives on both channels at a time, and in which order they are accessed then depends on a few hundred instructions:
+        // where it is another one than in the recording, that is a departure too. A recording with another date has another order.
+        var slower = try test("libata.force=udma2")
+        var programmed = try test("libata.dma=0")
+        for date in 1...8 where !slower.output.contains(" 1 departures,") || !programmed.output.contains("COUNT <- 0xc, recorded: 0x22 (event ") {
+            try record(scratch, "ide", initrd: "EMU_TEST_WRITER_INITRD", ["--disk", image, "--pace", "free", "--rtc", "\(1_700_000_000 + date * 100_000)"])
+            (slower, programmed) = (try test("libata.force=udma2"), try test("libata.dma=0"))
+        }
         #expect(slower.status == 1 && slower.output.contains("written 15"), "\(slower.output)")
         #expect(slower.output.contains(" 1 departures, 0 recorded accesses not made"), "\(slower.output)")
         let first = try #require(slower.output.split(separator: "\n").first { $0.hasPrefix("the first: ") })
@@ -113,7 +120,6 @@ struct DriverTestTests {
         let map = try scratch.write("System.map", Array("\(String(pc - 14, radix: 16)) T iowrite8\n".utf8))
         #expect(try test("libata.force=udma2", "--symbols", map).output.contains(" iowrite8+0xe: COUNT <- 0x42, recorded: 0x22"))
         // One that does without DMA asks for other things altogether: the first is told, the run goes on and comes to an end.
-        let programmed = try test("libata.dma=0")
         #expect(programmed.status == 1 && programmed.output.contains("COUNT <- 0xc, recorded: 0x22 (event "), "\(programmed.output)")
         #expect(programmed.output.contains("COMMAND <- 0xc4, recorded: 0xc8 (event ") && programmed.output.contains(" recorded accesses not made"))
     }

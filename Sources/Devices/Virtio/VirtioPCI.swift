@@ -274,7 +274,7 @@ package final class VirtioPCI: PCIFunction, VirtioTransport {
     /// The request whose buffers are written, by its first descriptor.
     private var head: UInt16 = 0
     /// What RAM is written for, in words.
-    package var request: String { "\(function.request), descriptor \(head)" }
+    package var request: String { function.request + ", descriptor " + String(head) }
     /// A number for it.
     package var requestKey: UInt64 { function.requestKey &<< 16 | UInt64(head) }
 
