@@ -47,8 +47,7 @@ package final class PCMachine {
     package let canSaveDisks: Bool
     package var pauseSwitch: PauseSwitch?
     /// If set: the CPU stops at random places, many of them shortly before what is due, as the world outside makes it stop in a
-    /// live run.
-    /// Nothing may come of that.
+    /// live run. Nothing may come of that.
     package var stutter: SplitMix?
     /// The moment at which nothing comes in any more.
     private var held = Moment(position: .max, time: .max)
